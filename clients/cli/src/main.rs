@@ -1,0 +1,2 @@
+//! The easel command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Turns a checkpoint in its own format into a model package.

@@ -1,0 +1,1 @@
+//! The model package: manifest, digests, shapes.

@@ -1,0 +1,1 @@
+//! What every Easel service shares: configuration, telemetry, health, limits, drain, errors.

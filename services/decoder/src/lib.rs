@@ -1,0 +1,1 @@
+//! The decoder service: image tokens become pixels, and pixels image tokens.

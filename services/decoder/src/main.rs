@@ -1,0 +1,2 @@
+//! The decoder's process.
+fn main() {}

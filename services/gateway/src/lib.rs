@@ -1,0 +1,1 @@
+//! The gateway: conducts the four stages and streams a picture's progress.

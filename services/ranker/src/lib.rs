@@ -1,0 +1,1 @@
+//! The ranker service: CLIP scores pictures against captions.

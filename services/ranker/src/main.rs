@@ -1,0 +1,2 @@
+//! The ranker's process.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The sampler service: a transformer continues the caption with image tokens.

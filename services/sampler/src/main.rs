@@ -1,0 +1,2 @@
+//! The sampler's process.
+fn main() {}

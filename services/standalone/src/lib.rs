@@ -1,0 +1,1 @@
+//! All five services in one process, over loopback gRPC.

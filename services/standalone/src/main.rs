@@ -1,0 +1,2 @@
+//! The standalone's process.
+fn main() {}

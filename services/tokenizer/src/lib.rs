@@ -1,0 +1,1 @@
+//! The tokenizer service: a caption becomes text tokens.

@@ -1,0 +1,2 @@
+//! The tokenizer's process.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What crosses services: nobody imports this crate.
