@@ -1,0 +1,189 @@
+"""The ranker: a small CLIP (Radford et al. 2021) with the names and shapes of OpenAI's `model.py`.
+
+Beside the other captions of a batch, each picture is compared with one whose caption differs in a single attribute, and each
+caption with a damaged copy of its picture. Part of the pictures are seen through the autoencoder, as the ranker will see them.
+"""
+import os
+import random
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from PIL import Image
+
+from .captions import caption
+from .dvae import load_codes
+from .judge import alternatives
+from .scenes import pixels, sample_train
+from .text import RankerText
+from .training import Muon, Run
+
+
+class Attention(nn.Module):
+    def __init__(self, width, heads, causal):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.in_proj_weight = nn.Parameter(torch.randn(3 * width, width) * width**-0.5)
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        scores = q @ k.mT * (width // self.heads) ** -0.5
+        if self.causal:
+            scores = scores + torch.full((length, length), -1e4).triu(1)
+        return self.out_proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width))
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width, heads, causal):
+        super().__init__()
+        self.attn = Attention(width, heads, causal)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
+        self.ln_2 = nn.LayerNorm(width)
+
+    def forward(self, x):
+        x = x + self.attn(self.ln_1(x))
+        hidden = self.mlp["c_fc"](self.ln_2(x))
+        return x + self.mlp["c_proj"](hidden * torch.sigmoid(1.702 * hidden))
+
+
+class Blocks(nn.Module):
+    def __init__(self, width, layers, heads, causal):
+        super().__init__()
+        self.resblocks = nn.ModuleList(ResidualBlock(width, heads, causal) for _ in range(layers))
+
+    def forward(self, x):
+        for block in self.resblocks:
+            x = block(x)
+        return x
+
+
+class Vision(nn.Module):
+    def __init__(self, image_size, patch, width, layers, heads, embed):
+        super().__init__()
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((image_size // patch) ** 2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Blocks(width, layers, heads, causal=False)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, embed))
+
+    def forward(self, x):
+        x = self.conv1(x).flatten(2).mT
+        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], 1) + self.positional_embedding
+        return self.ln_post(self.transformer(self.ln_pre(x))[:, 0]) @ self.proj
+
+
+class Clip(nn.Module):
+    def __init__(self, config, vocabulary):
+        super().__init__()
+        width, embed = config["text_width"], config["embed"]
+        self.visual = Vision(
+            config["image_size"], config["patch"], config["vision_width"], config["vision_layers"], config["vision_heads"], embed)
+        self.token_embedding = nn.Embedding(vocabulary, width)
+        self.positional_embedding = nn.Parameter(torch.randn(config["context_length"], width) * 0.01)
+        self.transformer = Blocks(width, config["text_layers"], config["text_heads"], causal=True)
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.randn(width, embed) * width**-0.5)
+        self.logit_scale = nn.Parameter(torch.tensor(2.6593))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    def encode_image(self, x):
+        return F.normalize(self.visual(x), dim=-1)
+
+    def encode_text(self, tokens):
+        """The end token has the highest id, so its place is the arg max."""
+        x = self.transformer(self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]])
+        ends = x[torch.arange(len(x)), tokens.argmax(-1)]
+        return F.normalize(self.ln_final(ends) @ self.text_projection, dim=-1)
+
+
+def preprocess(images, size):
+    """uint8 pictures [n, h, w, 3] → Pillow's bicubic resize → −1 … 1 (mean and std 0.5)."""
+    small = np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.BICUBIC)) for image in images])
+    return (torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+
+
+def other_caption(scene, rng):
+    """The scene with one attribute changed."""
+    choices = alternatives(scene)
+    return rng.choice(choices[rng.choice(tuple(choices))])
+
+
+def build(config, work):
+    text = RankerText(work, config["clip"]["context_length"])
+    return Clip(config["clip"], text.vocabulary), text
+
+
+def load(config, work):
+    model, text = build(config, work)
+    model.load_state_dict(torch.load(os.path.join(work, "clip.pt"))["model"])
+    return model.eval().requires_grad_(False), text
+
+
+def scores(model, text, images, captions, size):
+    """Cosine of every picture with every caption."""
+    with torch.no_grad():
+        return model.encode_image(preprocess(images, size)) @ model.encode_text(torch.from_numpy(text(captions))).T
+
+
+def train(config, work):
+    settings, rng = config["clip"]["train"], random.Random(8)
+    model, text = build(config, work)
+    dvae, grid, size = load_codes(config, work), config["transformer"]["grid"], config["clip"]["image_size"]
+    matrices = [
+        (parameter, 3 if "in_proj" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "resblocks" in name]
+    chosen = {id(parameter) for parameter, _ in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    muon = Muon(matrices, settings["muon_rate"])
+    adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.98), weight_decay=0.0)
+    run = Run(os.path.join(work, "clip.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam})
+    batch, coded, damaged = settings["batch"], settings["coded"], settings["damaged"]
+    check_rng = random.Random(9)
+    check = [sample_train(check_rng) for _ in range(512)]
+    check_images, check_captions = pixels(check), [caption(scene) for scene in check]
+    check_others = [caption(other_caption(scene, check_rng)) for scene in check]
+
+    def damage(codes):
+        """Some of a picture's tokens replaced by those of its neighbour in the batch, or by any."""
+        share = torch.rand(len(codes), 1) * 0.4 + 0.1
+        foreign = torch.where(torch.rand(len(codes), 1) < 0.5, codes.roll(1, 0), torch.randint_like(codes, dvae.quantizer.size))
+        return torch.where(torch.rand(codes.shape) < share, foreign, codes)
+
+    while run.running():
+        run.rates(settings["warmup"], settings["decay"])
+        scenes = [sample_train(rng) for _ in range(batch)]
+        images = pixels(scenes)
+        codes = dvae.encode(images[:coded])
+        images[:coded] = dvae.decode(codes, grid)
+        spoilt = dvae.decode(damage(codes[:damaged]), grid)
+        captions = [caption(scene, rng) for scene in scenes] + [caption(other_caption(scene, rng), rng) for scene in scenes]
+        seen = model.encode_image(preprocess(np.concatenate([images, spoilt]), size))
+        said = model.encode_text(torch.from_numpy(text(captions)))
+        logits = seen @ said.T * model.logit_scale.clamp(max=4.6).exp()
+        same = torch.tensor([[captions[i] == captions[j] and i != j for j in range(2 * batch)] for i in range(batch)])
+        logits = torch.cat([logits[:batch].masked_fill(same, -1e4), logits[batch:]])
+        right = torch.arange(batch)
+        loss = F.cross_entropy(logits[:batch], right) + 0.5 * F.cross_entropy(logits[:, :batch].T, right)
+        loss.backward()
+        nn.utils.clip_grad_norm_(others, 1.0)
+        for optimizer in (muon, adam):
+            optimizer.step()
+            optimizer.zero_grad()
+        run.step += 1
+        if run.due():
+            matrix = scores(model, text, check_images, check_captions, size)
+            wrong = scores(model, text, check_images, check_others, size).diagonal()
+            groups = [matrix[i : i + 64, i : i + 64] for i in range(0, 512, 64)]
+            match = torch.cat([group.argmax(1) == torch.arange(64) for group in groups]).float().mean().item()
+            run.report(
+                loss=loss.item(), match64=match, one_attribute=(matrix.diagonal() > wrong).float().mean().item(),
+                scale=model.logit_scale.exp().item(), pairs=run.step * batch / run.elapsed)
+    run.save()

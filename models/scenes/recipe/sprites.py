@@ -1,0 +1,222 @@
+"""Sprites: one square RGBA picture for an object in a colour, a style and a size.
+
+Most objects are glyphs of Noto Color Emoji; the geometric shapes, the armchair and the vase are drawn here. All functions
+are deterministic and cached, so that a scene costs little more than pasting.
+"""
+import functools
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from scipy.ndimage import distance_transform_edt
+
+FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+SIDE = 128
+
+EMOJI = {
+    "cat": "🐱", "dog": "🐶", "fox": "🦊", "panda": "🐼", "frog": "🐸", "pig": "🐷", "owl": "🦉", "penguin": "🐧",
+    "turtle": "🐢", "butterfly": "🦋", "bee": "🐝", "fish": "🐠", "whale": "🐳", "unicorn": "🦄", "elephant": "🐘",
+    "tree": "🌳", "cactus": "🌵", "mushroom": "🍄", "sunflower": "🌻", "apple": "🍎", "lemon": "🍋", "banana": "🍌",
+    "watermelon": "🍉", "strawberry": "🍓", "pineapple": "🍍", "avocado": "🥑", "pumpkin": "🎃", "donut": "🍩", "pizza": "🍕",
+    "car": "🚗", "bus": "🚌", "boat": "⛵", "rocket": "🚀", "balloon": "🎈", "umbrella": "☂", "house": "🏠", "castle": "🏰",
+    "clock": "⏰", "guitar": "🎸", "teapot": "🫖", "crown": "👑", "robot": "🤖", "ghost": "👻",
+}
+SHAPES = ("circle", "square", "triangle", "star", "heart")
+OWN = ("armchair", "vase")
+OBJECTS = (*EMOJI, *SHAPES, *OWN)
+COLORS = {
+    "red": (220, 38, 38), "orange": (245, 130, 32), "yellow": (250, 204, 21), "green": (34, 160, 70), "blue": (37, 99, 235),
+    "purple": (140, 60, 220), "pink": (244, 114, 182), "brown": (139, 86, 48), "gray": (128, 134, 145),
+}
+NEON = {
+    "": (0, 255, 225), "red": (255, 60, 70), "orange": (255, 150, 40), "yellow": (255, 240, 70), "green": (70, 255, 110),
+    "blue": (70, 140, 255), "purple": (190, 90, 255), "pink": (255, 100, 200), "brown": (215, 150, 90), "gray": (200, 210, 220),
+}
+
+
+def _shape(name, n=256):
+    """A geometric shape with a soft vertical shading, so that it does not look flat."""
+    image = Image.new("RGBA", (n, n), (0, 0, 0, 0))
+    draw, fill = ImageDraw.Draw(image), (200, 200, 205, 255)
+    margin, centre = n * 0.04, n / 2
+    radius = centre - margin
+    if name == "circle":
+        draw.ellipse((margin, margin, n - margin, n - margin), fill=fill)
+    elif name == "square":
+        draw.rounded_rectangle((2 * margin, 2 * margin, n - 2 * margin, n - 2 * margin), n * 0.06, fill=fill)
+    elif name == "triangle":
+        draw.polygon([(centre, margin), (n - margin, n - 2 * margin), (margin, n - 2 * margin)], fill=fill)
+    elif name == "star":
+        points = []
+        for i in range(10):
+            r, angle = radius * (1 if i % 2 == 0 else 0.45), math.radians(36 * i - 90)
+            points.append((centre + r * math.cos(angle), centre + r * math.sin(angle) + n * 0.03))
+        draw.polygon(points, fill=fill)
+    elif name == "heart":
+        points = []
+        for i in range(120):
+            t = 2 * math.pi * i / 120
+            x, y = 16 * math.sin(t) ** 3, 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
+            points.append((centre + x * radius / 17, centre - (y + 2.5) * radius / 17))
+        draw.polygon(points, fill=fill)
+    pixels = np.asarray(image).astype(np.float32)
+    pixels[..., :3] = np.clip(pixels[..., :3] * np.linspace(1.12, 0.82, n)[:, None, None], 0, 255)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def _own(name, n=256):
+    """The two objects that the emoji font lacks."""
+    image = Image.new("RGBA", (n, n), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(image)
+    if name == "armchair":
+        leg, body, dark, light = (96, 60, 36, 255), (196, 164, 132, 255), (160, 128, 98, 255), (222, 196, 168, 255)
+        for x in (48, 190):
+            draw.polygon([(x, 216), (x + 20, 216), (x + 14, 250), (x + 6, 250)], fill=leg)
+        draw.rounded_rectangle((52, 12, 204, 180), 44, fill=body)
+        draw.rounded_rectangle((72, 32, 184, 170), 30, fill=light)
+        draw.rounded_rectangle((40, 150, 216, 224), 18, fill=body)
+        draw.rounded_rectangle((60, 132, 196, 176), 16, fill=light)
+        draw.rounded_rectangle((14, 100, 66, 224), 24, fill=dark)
+        draw.rounded_rectangle((190, 100, 242, 224), 24, fill=dark)
+    else:
+        outline = [(96, 20), (160, 20), (150, 70), (196, 130), (186, 200), (160, 240), (96, 240), (70, 200), (60, 130), (106, 70)]
+        draw.polygon(outline, fill=(190, 190, 198, 255))
+        draw.ellipse((92, 10, 164, 34), fill=(150, 150, 160, 255))
+        draw.polygon([(84, 120), (104, 100), (100, 210), (90, 190)], fill=(225, 225, 232, 255))
+    return image
+
+
+@functools.lru_cache(None)
+def _font():
+    return ImageFont.truetype(FONT, 109)
+
+
+@functools.lru_cache(None)
+def base(name):
+    """The object in its own colours, fitted to a 128 px square."""
+    if name in EMOJI:
+        image = Image.new("RGBA", (136, 128), (0, 0, 0, 0))
+        ImageDraw.Draw(image).text((0, 0), EMOJI[name], font=_font(), embedded_color=True)
+    else:
+        image = _shape(name) if name in SHAPES else _own(name)
+    image = image.crop(image.getbbox())
+    scale = 124 / max(image.size)
+    image = image.resize(tuple(max(1, round(side * scale)) for side in image.size), Image.LANCZOS)
+    square = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
+    square.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    return square
+
+
+def _ramp(rgb):
+    """256 shades of a colour, from a dark to a pale one."""
+    colour, t = np.array(rgb, np.float32), np.linspace(0, 1, 256)[:, None]
+    dark = colour * 0.28
+    shades = np.where(t < 0.62, dark + (colour - dark) * (t / 0.62), colour + (255 - colour) * ((t - 0.62) / 0.38) * 0.85)
+    return shades.clip(0, 255).astype(np.uint8)
+
+
+RAMPS = {name: _ramp(rgb) for name, rgb in COLORS.items()}
+
+
+def _luminance(image):
+    """Luminance stretched to 0 … 1 over the object, and its alpha."""
+    pixels = np.asarray(image).astype(np.float32)
+    light = pixels[..., 0] * 0.35 + pixels[..., 1] * 0.5 + pixels[..., 2] * 0.15
+    low, high = np.percentile(light[pixels[..., 3] > 40], [4, 96])
+    if high - low < 30:
+        low, high = low - 70, high + 50
+    return ((light - low) / (high - low)).clip(0, 1), pixels[..., 3].astype(np.uint8)
+
+
+@functools.lru_cache(None)
+def tint(name, color):
+    """The object repainted in shades of one colour."""
+    light, alpha = _luminance(base(name))
+    return Image.fromarray(np.dstack([RAMPS[color][((0.12 + 0.80 * light) * 255).astype(np.uint8)], alpha]))
+
+
+@functools.lru_cache(None)
+def composite(name, material):
+    """`name` in the shape of `material`: the silhouette and shading of one, the colours of the other stretched over it."""
+    shape, texture = base(name), base(material)
+    pixels = np.asarray(texture.crop(texture.getbbox())).astype(np.float32)
+    nearest = distance_transform_edt(pixels[..., 3] <= 128, return_distances=False, return_indices=True)
+    pixels = pixels[nearest[0], nearest[1]][..., :3].astype(np.uint8)
+    left, top, right, bottom = shape.getbbox()
+    painted = Image.new("RGB", (SIDE, SIDE))
+    painted.paste(Image.fromarray(pixels).resize((right - left, bottom - top), Image.BILINEAR), (left, top))
+    light, alpha = _luminance(shape)
+    shaded = np.asarray(painted).astype(np.float32) * (0.62 + 0.5 * light[..., None])
+    return Image.fromarray(np.dstack([shaded.clip(0, 255).astype(np.uint8), alpha]))
+
+
+def _edges(image):
+    """Strength (0 … 1) of the lines of a drawing."""
+    pixels = np.asarray(image).astype(np.float32)
+    alpha = pixels[..., 3] / 255
+    gray = (pixels[..., 0] * 0.3 + pixels[..., 1] * 0.59 + pixels[..., 2] * 0.11) * alpha + 255 * (1 - alpha)
+    gray = np.asarray(Image.fromarray(gray.astype(np.uint8)).filter(ImageFilter.GaussianBlur(1.0))).astype(np.float32)
+
+    def gradient(plane):
+        dx, dy = np.zeros_like(plane), np.zeros_like(plane)
+        dx[:, 1:-1] = plane[:, 2:] - plane[:, :-2]
+        dy[1:-1] = plane[2:] - plane[:-2]
+        return np.hypot(dx, dy)
+
+    return (np.maximum(gradient(gray) * 1.6, gradient(alpha * 255) * 0.9) / 150).clip(0, 1)
+
+
+def _flat(color, alpha):
+    return Image.fromarray(np.dstack([*(np.full_like(alpha, channel) for channel in color), alpha]))
+
+
+def _sketch(image, color):
+    ink = tuple(int(channel * 0.75) for channel in COLORS[color]) if color else (52, 52, 60)
+    lines = (_edges(image) * 255).astype(np.uint8)
+    wash = (np.asarray(image)[..., 3] * 0.10).astype(np.uint8)
+    return _flat(ink, np.maximum(lines, wash))
+
+
+def _neon(image, color):
+    lines = Image.fromarray((_edges(image) * 255).astype(np.uint8))
+    glow = np.asarray(lines.filter(ImageFilter.GaussianBlur(image.width / 24))).astype(np.float32) * 1.6
+    core = np.asarray(lines).astype(np.float32)
+    white = (core / 255 * 0.55)[..., None]
+    pixels = np.dstack([np.array(NEON[color]) * (1 - white) + 255 * white, np.maximum(glow, core)])
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _pixel_art(source, size):
+    cells = max(8, size // 4)
+    pixels = np.asarray(source.resize((cells, cells), Image.BOX)).copy()
+    pixels[..., 3] = np.where(pixels[..., 3] > 110, 255, 0)
+    pixels[..., :3] = (pixels[..., :3] // 32) * 32 + 16
+    return Image.fromarray(pixels).resize((size, size), Image.NEAREST)
+
+
+def _sticker(source, size):
+    rim = max(2, size // 24)
+    inner = Image.new("RGBA", (size, size))
+    inner.paste(source.resize((size - 2 * rim - 2, size - 2 * rim - 2), Image.LANCZOS), (rim + 1, rim + 1))
+    sticker = Image.new("RGBA", (size, size), (255, 255, 255, 255))
+    sticker.putalpha(inner.getchannel("A").filter(ImageFilter.MaxFilter(2 * rim + 1)).filter(ImageFilter.GaussianBlur(0.6)))
+    sticker.alpha_composite(inner)
+    return sticker
+
+
+@functools.lru_cache(8192)
+def sprite(name, color, style, size, material=""):
+    """The picture of one object, `size` pixels square."""
+    source = composite(name, material) if material else tint(name, color) if color else base(name)
+    if style == "pixel art":
+        return _pixel_art(source, size)
+    if style == "sticker":
+        return _sticker(source, size)
+    image = source.resize((size, size), Image.LANCZOS)
+    if style == "silhouette":
+        return _flat(COLORS[color] if color else (22, 20, 28), np.asarray(image)[..., 3])
+    if style == "sketch":
+        return _sketch(image, color)
+    if style == "neon sign":
+        return _neon(image, color)
+    return image

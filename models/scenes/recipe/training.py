@@ -1,0 +1,95 @@
+"""What the training stages share: the Muon optimiser, the learning rate over wall-clock time, and restartable runs."""
+import os
+import time
+
+import torch
+
+
+def orthogonal(matrices, steps=5):
+    """The nearest (semi-)orthogonal matrices, by the quintic Newton-Schulz iteration of Muon (Jordan et al. 2024)."""
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum with orthogonal updates, in float32; stacked projections (`qkv`) are taken apart by `parts`."""
+
+    def __init__(self, matrices, lr, momentum=0.95, weight_decay=0.01):
+        groups = {}
+        for matrix, parts in matrices:
+            groups.setdefault((matrix.shape, parts), []).append(matrix)
+        super().__init__([{"params": same, "parts": parts} for (_, parts), same in groups.items()], {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "parts": 1})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            updates = []
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+                momentum.lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(momentum, group["momentum"])
+                updates.extend(update.chunk(group["parts"]))
+            updates = orthogonal(torch.stack(updates))
+            rate = group["lr"] * max(1, updates.shape[1] / updates.shape[2]) ** 0.5
+            for parameter, update in zip(group["params"], updates.split(group["parts"])):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.flatten(0, 1), alpha=rate)
+
+
+class Run:
+    """A training run of a given number of minutes. Its state is kept in one file, from which it goes on after a stop."""
+
+    def __init__(self, path, minutes, models, optimizers, save_every=60):
+        self.path, self.seconds, self.save_every = path, minutes * 60, save_every
+        self.state = {**models, **optimizers}
+        self.optimizers = [(optimizer, [group["lr"] for group in optimizer.param_groups]) for optimizer in optimizers.values()]
+        self.step, self.before, self.start, self.saved = 0, 0.0, time.monotonic(), 0.0
+        if os.path.exists(path):
+            kept = torch.load(path)
+            for name, part in self.state.items():
+                if name in kept:
+                    part.load_state_dict(kept[name])
+            self.step, self.before = kept["step"], kept["seconds"]
+            self.saved = self.before
+            print(f"goes on from step {self.step}, {self.before / 60:.1f} min", flush=True)
+
+    @property
+    def elapsed(self):
+        return self.before + time.monotonic() - self.start
+
+    @property
+    def progress(self):
+        return self.elapsed / self.seconds
+
+    def running(self):
+        return self.elapsed < self.seconds
+
+    def rates(self, warmup, decay):
+        """Linear warm-up over `warmup` steps, and a linear decay over the last share `decay` of the time."""
+        scale = min(1, (self.step + 1) / warmup) * min(1, max(0, 1 - self.progress) / decay + 0.01)
+        for optimizer, rates in self.optimizers:
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * scale
+
+    def due(self):
+        """True about once a minute, after saving."""
+        if self.elapsed - self.saved < self.save_every:
+            return False
+        self.save()
+        return True
+
+    def save(self):
+        self.saved = self.elapsed
+        kept = {name: part.state_dict() for name, part in self.state.items()}
+        torch.save({**kept, "step": self.step, "seconds": self.elapsed}, self.path + ".new")
+        os.replace(self.path + ".new", self.path)
+
+    def report(self, **numbers):
+        line = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        print(f"{self.elapsed / 60:6.1f} min  step {self.step}  {line}", flush=True)

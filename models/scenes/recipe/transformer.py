@@ -1,0 +1,240 @@
+"""The sampler: DALL·E's transformer over [text | image] tokens (Ramesh et al. 2021), small.
+
+Names and shapes are those of the checkpoint layout, but for the image embedding: in training it is the sum of a free table
+and one table per FSQ channel, and the image head is tied to it. `exported` writes the tables out.
+"""
+import os
+import random
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .captions import caption
+from .dvae import Quantizer, load_codes
+from .scenes import pixels, sample_held, sample_train
+from .text import SamplerText
+from .training import Muon, Run
+
+
+def attention_mask(kind, text, grid, kernel):
+    """Which position may see which: bool [text + image, text + image]."""
+    height, width = grid
+    image = torch.arange(height * width)
+    rows, columns, back = image // width, image % width, image[:, None] - image[None]
+    seen = back >= 0
+    if kind == "row":
+        seen &= back <= width
+    elif kind == "column":
+        seen &= back % width == 0
+    elif kind == "conv":
+        seen &= (rows[:, None] - rows[None]).abs() <= kernel // 2
+        seen &= (columns[:, None] - columns[None]).abs() <= kernel // 2
+    mask = torch.ones(text + len(image), text + len(image), dtype=torch.bool).tril()
+    mask[text:, text:] = seen
+    return mask
+
+
+class Attention(nn.Module):
+    def __init__(self, config, kind):
+        super().__init__()
+        width = config["width"]
+        self.heads, self.scale = config["heads"], config["qk_scale"] * (width // config["heads"]) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        mask = attention_mask(kind, config["text_length"], config["grid"], config["conv_kernel"])
+        self.register_buffer("bias", torch.zeros(mask.shape).masked_fill(~mask, -1e4), persistent=False)
+
+    def forward(self, x, cache=None):
+        """With a cache, `x` goes on after the positions that the cache holds."""
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
+        if cache is not None:
+            if self in cache:
+                k, v = torch.cat([cache[self][0], k], 2), torch.cat([cache[self][1], v], 2)
+            cache[self] = k, v
+        end = k.shape[2]
+        scores = (q * self.scale) @ k.mT + self.bias[end - length : end, :end]
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x):
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class Layer(nn.Module):
+    def __init__(self, config, kind):
+        super().__init__()
+        width, epsilon = config["width"], config["norm_epsilon"]
+        self.attention_norm = nn.LayerNorm(width, epsilon)
+        self.attention = Attention(config, kind)
+        self.mlp_norm = nn.LayerNorm(width, epsilon)
+        self.mlp = Mlp(width, config["mlp_width"])
+
+    def forward(self, x, cache=None):
+        x = x + self.attention(self.attention_norm(x), cache)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self, config, vocabulary, levels):
+        super().__init__()
+        width, self.text, self.grid = config["width"], config["text_length"], config["grid"]
+        digits = Quantizer(levels).digits()
+        offsets = torch.tensor([0, *np.cumsum(levels)[:-1].tolist()])
+        self.register_buffer("digits", digits + offsets, persistent=False)
+        self.text_embedding = nn.Embedding(vocabulary + self.text, width)
+        self.text_position = nn.Embedding(self.text, width)
+        self.code_embedding = nn.Embedding(len(digits), width)
+        self.digit_embedding = nn.Embedding(sum(levels), width)
+        self.row_position = nn.Embedding(self.grid[0], width)
+        self.column_position = nn.Embedding(self.grid[1], width)
+        self.layers = nn.ModuleList(Layer(config, kind) for kind in config["masks"])
+        self.norm = nn.LayerNorm(width, config["norm_epsilon"])
+        self.image_bias = nn.Parameter(torch.zeros(len(digits)))
+        self.text_head = nn.Linear(width, vocabulary + self.text, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                last = name.endswith(("out.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.02 / ((2 * len(self.layers)) ** 0.5 if last else 1))
+
+    def codes(self):
+        """The image embedding, which is also the image head: [codebook, width]."""
+        return self.code_embedding.weight + self.digit_embedding.weight[self.digits].sum(1)
+
+    def places(self):
+        return (self.row_position.weight[:, None] + self.column_position.weight[None]).flatten(0, 1)
+
+    def forward(self, text, image):
+        """Teacher forcing: logits of text tokens 1 … and of every image token."""
+        codes = self.codes()
+        x = torch.cat([self.text_embedding(text) + self.text_position.weight, codes[image[:, :-1]] + self.places()[:-1]], 1)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)
+        return self.text_head(x[:, : self.text - 1]), x[:, self.text - 1 :] @ codes.T + self.image_bias
+
+    @torch.no_grad()
+    def sample(self, text, temperature=1.0, top_k=128, guidance=1.0):
+        """Image tokens for rows of text tokens; temperature 0 takes the likeliest token."""
+        count = len(text)
+        if guidance != 1:
+            pads = torch.arange(self.text_embedding.num_embeddings - self.text, self.text_embedding.num_embeddings)
+            text = torch.cat([text, pads.expand(count, -1)])
+        codes, places, cache, tokens = self.codes(), self.places(), {}, []
+        x = self.text_embedding(text) + self.text_position.weight
+        for place in places:
+            for layer in self.layers:
+                x = layer(x, cache)
+            logits = self.norm(x[:, -1]) @ codes.T + self.image_bias
+            if guidance != 1:
+                named, unnamed = logits.chunk(2)
+                logits = unnamed + guidance * (named - unnamed)
+            if temperature == 0:
+                token = logits.argmax(-1)
+            else:
+                best, which = (logits / temperature).topk(top_k)
+                token = which.gather(1, torch.multinomial(best.softmax(-1), 1))[:, 0]
+            tokens.append(token)
+            x = (codes[token] + place)[:, None]
+            x = torch.cat([x, x]) if guidance != 1 else x
+        return torch.stack(tokens, 1)
+
+    def exported(self):
+        """The tensors of transformer.safetensors."""
+        tensors = self.state_dict()
+        codes = self.codes().detach()
+        for name in ("code_embedding.weight", "digit_embedding.weight"):
+            del tensors[name]
+        bias = tensors.pop("image_bias")
+        return {**tensors, "image_embedding.weight": codes, "image_head.weight": codes.clone(), "image_head.bias": bias}
+
+
+def encode_shards(config, work):
+    """Draw scenes, keep their image tokens and captions: tokens.npz."""
+    settings = config["shards"]
+    model, text = load_codes(config, work), SamplerText(work, config["transformer"]["text_length"])
+
+    def encode(seed, count, kind, free):
+        rng, images, captions = random.Random(seed), [], []
+        for _ in range(0, count, settings["chunk"]):
+            scenes = [kind(rng) for _ in range(settings["chunk"])]
+            captions += [caption(scene, rng if free else None) for scene in scenes]
+            images.append(model.encode(pixels(scenes)).numpy().astype(np.int16))
+        return np.concatenate(images), text(captions).astype(np.int16)
+
+    arrays = {}
+    for name, seed, count, kind, free in (
+            ("held", 6, settings["check"], sample_held, False), ("check", 7, settings["check"], sample_train, False),
+            *((f"train{i}", 100 + i, settings["count"], sample_train, True) for i in range(settings["shards"]))):
+        arrays[f"{name}_image"], arrays[f"{name}_text"] = encode(seed, count, kind, free)
+        print(name, arrays[f"{name}_image"].shape, flush=True)
+    np.savez(os.path.join(work, "tokens.new.npz"), **arrays)
+    os.replace(os.path.join(work, "tokens.new.npz"), os.path.join(work, "tokens.npz"))
+
+
+def build(config, work):
+    text = SamplerText(work, config["transformer"]["text_length"])
+    return Transformer(config["transformer"], text.vocabulary, config["dvae"]["quantizer"]["levels"]), text
+
+
+def load(config, work):
+    model, text = build(config, work)
+    model.load_state_dict(torch.load(os.path.join(work, "transformer.pt"))["model"])
+    return model.eval().requires_grad_(False), text
+
+
+def losses(model, text, image, pads):
+    """Cross-entropy of the text (pads do not count) and of the image, in nats a token."""
+    text_logits, image_logits = model(text, image)
+    following = text[:, 1:]
+    following = following.masked_fill((following >= pads) & (text[:, :-1] >= pads), -100)
+    return F.cross_entropy(text_logits.flatten(0, 1), following.flatten()), F.cross_entropy(
+        image_logits.flatten(0, 1), image.flatten())
+
+
+def train(config, work):
+    """Text loss weight 1/8 of the image's, as the paper; some captions are dropped, for guidance."""
+    settings, rng = config["transformer"]["train"], np.random.default_rng(3)
+    model, text = build(config, work)
+    arrays = np.load(os.path.join(work, "tokens.npz"))
+    take = lambda part: torch.from_numpy(np.concatenate([arrays[name] for name in arrays if part(name)]))
+    images = take(lambda name: name.startswith("train") and name.endswith("image"))
+    texts = take(lambda name: name.startswith("train") and name.endswith("text"))
+    checks = {name: (take(lambda part: part == f"{name}_text").long(), take(lambda part: part == f"{name}_image").long()) for name in ("check", "held")}
+    matrices = [(parameter, 3 if "qkv" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "layers." in name]
+    chosen = {id(parameter) for parameter, _ in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    muon = Muon(matrices, settings["muon_rate"])
+    adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.95), weight_decay=0.0)
+    run = Run(os.path.join(work, "transformer.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam})
+    nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length), settings["batch"]
+    mean, since = 0.0, run.step
+    while run.running():
+        run.rates(settings["warmup"], settings["decay"])
+        rows = torch.from_numpy(rng.integers(0, len(images), batch))
+        captions = torch.where(torch.rand(batch, 1) < settings["caption_dropout"], nothing, texts[rows].long())
+        text_loss, image_loss = losses(model, captions, images[rows].long(), text.vocabulary)
+        (image_loss + text_loss / 8).backward()
+        nn.utils.clip_grad_norm_(others, 1.0)
+        for optimizer in (muon, adam):
+            optimizer.step()
+            optimizer.zero_grad()
+        run.step += 1
+        mean = image_loss.item() if run.step - since == 1 else 0.98 * mean + 0.02 * image_loss.item()
+        if run.due():
+            with torch.no_grad():
+                results = {name: losses(model, *pair, text.vocabulary) for name, pair in checks.items()}
+                shuffled = losses(model, checks["check"][0].roll(1, 0), checks["check"][1], text.vocabulary)[1]
+            run.report(
+                train=mean, check=results["check"][1].item(), held=results["held"][1].item(), shuffled=shuffled.item(),
+                text=results["check"][0].item(), epochs=run.step * batch / len(images), sequences=run.step * batch / run.elapsed)
+    run.save()
