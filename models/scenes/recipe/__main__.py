@@ -5,11 +5,11 @@ import tomllib
 
 import torch
 
-from . import clip, dvae, export, judge, text, transformer
+from . import clip, dvae, export, judge, sheet, text, transformer
 
 STAGES = {
     "text": text.train_tokenizers, "codes": dvae.train_codes, "decoder": dvae.train_decoder, "shards": transformer.encode_shards,
-    "transformer": transformer.train, "clip": clip.train, "judge": judge.evaluate, "export": export.export,
+    "transformer": transformer.train, "clip": clip.train, "judge": judge.evaluate, "sheet": sheet.sheet, "export": export.export,
     "export-random": export.export_random}
 
 

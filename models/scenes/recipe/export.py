@@ -49,6 +49,8 @@ def write(folder, config, work, sampler, text, dvae, ranker):
     save_file(_contiguous(dvae.state_dict()), os.path.join(new, "dvae.safetensors"))
     save_file(_contiguous(ranker.state_dict()), os.path.join(new, "clip.safetensors"))
     golden(config, os.path.join(new, "golden.safetensors"), sampler, text, dvae, ranker, clip.RankerText(work, config["clip"]["context_length"]))
+    for name in os.listdir(new):
+        os.chmod(os.path.join(new, name), 0o644)
     old = folder + ".old"
     shutil.rmtree(old, ignore_errors=True)
     if os.path.exists(folder):

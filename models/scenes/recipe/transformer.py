@@ -3,6 +3,7 @@
 Names and shapes are those of the checkpoint layout, but for the image embedding: in training it is the sum of a free table
 and one table per FSQ channel, and the image head is tied to it. `exported` writes the tables out.
 """
+import glob
 import os
 import random
 
@@ -159,26 +160,30 @@ class Transformer(nn.Module):
 
 
 def encode_shards(config, work):
-    """Draw scenes, keep their image tokens and captions: tokens.npz."""
+    """Draw scenes and keep their image tokens and captions, a file for each shard; what exists is left alone."""
     settings = config["shards"]
     model, text = load_codes(config, work), SamplerText(work, config["transformer"]["text_length"])
-
-    def encode(seed, count, kind, free):
+    shards = [("held", 6, settings["check"], sample_held, False), ("check", 7, settings["check"], sample_train, False)]
+    shards += [(f"train{i}", 100 + i, settings["count"], sample_train, True) for i in range(settings["shards"])]
+    for name, seed, count, kind, free in shards:
+        path = os.path.join(work, f"shard-{name}.npz")
+        if os.path.exists(path):
+            continue
         rng, images, captions = random.Random(seed), [], []
         for _ in range(0, count, settings["chunk"]):
             scenes = [kind(rng) for _ in range(settings["chunk"])]
             captions += [caption(scene, rng if free else None) for scene in scenes]
-            images.append(model.encode(pixels(scenes)).numpy().astype(np.int16))
-        return np.concatenate(images), text(captions).astype(np.int16)
+            images.append(model.encode(pixels(scenes)).numpy())
+        with open(path + ".new", "wb") as file:
+            np.savez(file, image=np.concatenate(images).astype(np.int16), text=text(captions).astype(np.int16))
+        os.replace(path + ".new", path)
+        print(name, count, flush=True)
 
-    arrays = {}
-    for name, seed, count, kind, free in (
-            ("held", 6, settings["check"], sample_held, False), ("check", 7, settings["check"], sample_train, False),
-            *((f"train{i}", 100 + i, settings["count"], sample_train, True) for i in range(settings["shards"]))):
-        arrays[f"{name}_image"], arrays[f"{name}_text"] = encode(seed, count, kind, free)
-        print(name, arrays[f"{name}_image"].shape, flush=True)
-    np.savez(os.path.join(work, "tokens.new.npz"), **arrays)
-    os.replace(os.path.join(work, "tokens.new.npz"), os.path.join(work, "tokens.npz"))
+
+def read_shards(work, name):
+    """Text and image tokens of all the shards whose names begin so."""
+    shards = [np.load(path) for path in sorted(glob.glob(os.path.join(work, f"shard-{name}*.npz")))]
+    return tuple(torch.from_numpy(np.concatenate([shard[part] for shard in shards])) for part in ("text", "image"))
 
 
 def build(config, work):
@@ -205,11 +210,8 @@ def train(config, work):
     """Text loss weight 1/8 of the image's, as the paper; some captions are dropped, for guidance."""
     settings, rng = config["transformer"]["train"], np.random.default_rng(3)
     model, text = build(config, work)
-    arrays = np.load(os.path.join(work, "tokens.npz"))
-    take = lambda part: torch.from_numpy(np.concatenate([arrays[name] for name in arrays if part(name)]))
-    images = take(lambda name: name.startswith("train") and name.endswith("image"))
-    texts = take(lambda name: name.startswith("train") and name.endswith("text"))
-    checks = {name: (take(lambda part: part == f"{name}_text").long(), take(lambda part: part == f"{name}_image").long()) for name in ("check", "held")}
+    texts, images = read_shards(work, "train")
+    checks = {name: tuple(part.long() for part in read_shards(work, name)) for name in ("check", "held")}
     matrices = [(parameter, 3 if "qkv" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "layers." in name]
     chosen = {id(parameter) for parameter, _ in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
@@ -231,6 +233,7 @@ def train(config, work):
         run.step += 1
         mean = image_loss.item() if run.step - since == 1 else 0.98 * mean + 0.02 * image_loss.item()
         if run.due():
+            texts, images = read_shards(work, "train")
             with torch.no_grad():
                 results = {name: losses(model, *pair, text.vocabulary) for name, pair in checks.items()}
                 shuffled = losses(model, checks["check"][0].roll(1, 0), checks["check"][1], text.vocabulary)[1]
