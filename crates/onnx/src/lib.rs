@@ -1,1 +1,31 @@
 //! ONNX Runtime for Easel: sessions, providers, the attention operator and its key/value pool.
+//!
+//! The only crate that knows `ort`. It gives four engines, one for each graph contract of a [model package](easel_package): [`Transformer`],
+//! [`ImageDecoder`], [`ImageEncoder`] and [`Clip`]. An engine is made from a package by `load`, which holds the graph against the manifest and runs
+//! it once, so that what is loaded works. Each belongs to one thread at a time (`&mut self`) and blocks it while it computes.
+//!
+//! ```no_run
+//! use easel_onnx::{Options, Row, Runtime, Transformer};
+//!
+//! let runtime = Runtime::load()?;
+//! let package = easel_package::Package::open("models/scenes/package")?;
+//! let mut transformer = Transformer::load(&runtime, &package, &Options::default(), 16)?;
+//! transformer.begin(0, None)?;
+//! let logits = transformer.step(&[Row { slot: 0, token: 7, position: 0, logits: true }])?;
+//! println!("{} logits of the next token", logits.len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod clip;
+mod error;
+mod image;
+mod options;
+mod runtime;
+mod transformer;
+
+pub use clip::Clip;
+pub use error::Error;
+pub use image::{ImageDecoder, ImageEncoder};
+pub use options::{Device, Options};
+pub use runtime::Runtime;
+pub use transformer::{Prefix, Row, Transformer};

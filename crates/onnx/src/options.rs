@@ -1,0 +1,47 @@
+use std::{fmt, str::FromStr};
+
+/// Where graphs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// CUDA where the library has it and a session with it can be made, else the CPU; which of them is logged.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA; an error where it cannot be had.
+    Cuda,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            _ => Err(format!("expected auto, cpu or cuda, found {name:?}")),
+        }
+    }
+}
+
+/// How an engine runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where.
+    pub device: Device,
+    /// CPU threads of the engine, the caller's own among them; 0: as many as there are cores.
+    pub threads: usize,
+    /// What the engine's weights, keys and values may take, on the CPU and on the GPU each; none: no limit.
+    pub memory_limit_mib: Option<u64>,
+}
