@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use opentelemetry::propagation::Injector;
 use tokio::time::Instant;
+use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// When the caller stops waiting. The request layer takes it from grpc-timeout and enforces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +51,23 @@ pub fn outgoing<T>(message: T, deadline: Option<Deadline>) -> tonic::Request<T> 
     if let Some(deadline) = deadline {
         request.set_timeout(deadline.remaining());
     }
+    let context = tracing::Span::current().context();
+    opentelemetry::global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut Metadata(request.metadata_mut()));
+    });
     request
+}
+
+struct Metadata<'a>(&'a mut MetadataMap);
+
+impl Injector for Metadata<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        let key = MetadataKey::from_bytes(key.as_bytes());
+        // A propagator that makes a key or a value that no header can carry loses it, no more.
+        if let (Ok(key), Ok(value)) = (key, value.parse::<MetadataValue<_>>()) {
+            self.0.insert(key, value);
+        }
+    }
 }
 
 /// The truth about a failed call to another service: tonic's client answers CANCELLED when grpc-timeout

@@ -31,9 +31,9 @@ pub enum Error {
     /// The handlers of SIGTERM and SIGINT could not be installed.
     #[error("cannot install signal handlers")]
     Signal(#[source] std::io::Error),
-    /// The descriptor set handed over for reflection is not one.
-    #[error("the descriptors for reflection cannot be read")]
-    Reflection(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The descriptor set handed over is not one.
+    #[error("the descriptor set cannot be read")]
+    Descriptors(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The transport failed: the listener is unusable.
     #[error("the server failed")]
     Transport(#[from] tonic::transport::Error),

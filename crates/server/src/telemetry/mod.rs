@@ -1,16 +1,47 @@
 //! Traces, metrics and logs: set up once in a process, used through `tracing` and the functions here.
 
+mod format;
+mod instruments;
 pub mod names;
+mod otlp;
+mod prometheus;
 
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+pub use self::instruments::{counter, gauge, histogram, meter, up_down_counter};
+use self::prometheus::MetricsServer;
+use crate::config::LogFormat;
 use crate::{Config, Error};
-use names::Metric;
+
+/// How long the last export may take.
+const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// What carries the export itself: it must not be exported in turn.
+const TRANSPORT: &[&str] = &["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
 
 /// The telemetry of the process. Hand it to [`Telemetry::shutdown`] at the end, or what was last recorded is lost.
 #[derive(Debug)]
 #[must_use = "what was last recorded is lost unless it is shut down"]
-pub struct Telemetry {}
+pub struct Telemetry {
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+    logs: Option<SdkLoggerProvider>,
+    server: Option<MetricsServer>,
+}
 
 /// Sets up the process's telemetry as service "easel-`service`": logs to standard error, a Prometheus endpoint
 /// where `config` has an address for it, OTLP traces, metrics and logs where it has a collector, W3C trace
@@ -22,41 +53,98 @@ pub struct Telemetry {}
 /// [`Error::Telemetry`] when a part cannot be built or the process has telemetry already.
 pub fn init(service: &'static str, config: &Config) -> Result<Telemetry, Error> {
     config.validate()?;
-    let _ = service;
-    Ok(Telemetry {})
+    let resource = Resource::builder()
+        .with_service_name(format!("easel-{service}"))
+        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let endpoint = config.otlp_endpoint.as_deref();
+    let registry = ::prometheus::Registry::new();
+    let server = config.metrics_listen.map(|address| MetricsServer::start(address, registry.clone()));
+    let telemetry = Telemetry {
+        traces: traces(endpoint, config, &resource)?,
+        metrics: metrics(endpoint, registry, &resource)?,
+        logs: endpoint.map(|endpoint| otlp::logs(endpoint, &resource)).transpose()?,
+        server: server.transpose()?,
+    };
+    subscribe(config, &telemetry)?;
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    opentelemetry::global::set_tracer_provider(telemetry.traces.clone());
+    opentelemetry::global::set_meter_provider(telemetry.metrics.clone());
+    Ok(telemetry)
 }
 
 impl Telemetry {
-    /// Flushes and ends the export. Blocks for a few seconds at most where the collector does not answer.
-    pub fn shutdown(self) {}
+    /// Where metrics are served; none when they are not.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(MetricsServer::address)
+    }
+
+    /// Flushes and ends the export. Blocks until the collector has it all, for some seconds where it does not answer:
+    /// on a runtime of one thread call it by `spawn_blocking`.
+    pub fn shutdown(self) {
+        // A collector that is gone is no reason for a service to fail at its end, but one to say so.
+        let flushed = [
+            ("traces", self.traces.shutdown_with_timeout(FLUSH_TIME)),
+            ("metrics", self.metrics.shutdown_with_timeout(FLUSH_TIME)),
+        ];
+        for (what, result) in flushed {
+            if let Err(error) = result {
+                tracing::warn!(%error, what, "telemetry was lost");
+            }
+        }
+        // Logs last: they may tell of the others.
+        if let Some(logs) = self.logs {
+            let _ = logs.shutdown_with_timeout(FLUSH_TIME);
+        }
+    }
 }
 
-/// The meter that all of Easel's metrics belong to.
-pub fn meter() -> Meter {
-    opentelemetry::global::meter("easel")
+/// Spans get identities with or without a collector: logs and the next services need them.
+fn traces(endpoint: Option<&str>, config: &Config, resource: &Resource) -> Result<SdkTracerProvider, Error> {
+    let sampler = Sampler::TraceIdRatioBased(config.trace_sample_ratio);
+    let mut builder = SdkTracerProvider::builder()
+        .with_resource(resource.clone())
+        .with_sampler(Sampler::ParentBased(Box::new(sampler)));
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_batch_exporter(otlp::spans(endpoint)?);
+    }
+    Ok(builder.build())
 }
 
-/// A counter for `metric`. Build instruments after [`init`], once, and keep them.
-pub fn counter(metric: &Metric) -> Counter<u64> {
-    meter().u64_counter(metric.name).with_description(metric.help).with_unit(metric.unit).build()
+fn metrics(
+    endpoint: Option<&str>,
+    registry: ::prometheus::Registry,
+    resource: &Resource,
+) -> Result<SdkMeterProvider, Error> {
+    let mut builder =
+        SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus::reader(registry)?);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_periodic_exporter(otlp::metrics(endpoint)?);
+    }
+    Ok(builder.build())
 }
 
-/// A histogram for `metric`, with its bounds.
-pub fn histogram(metric: &Metric) -> Histogram<f64> {
-    meter()
-        .f64_histogram(metric.name)
-        .with_description(metric.help)
-        .with_unit(metric.unit)
-        .with_boundaries(metric.bounds.to_vec())
-        .build()
+fn subscribe(config: &Config, telemetry: &Telemetry) -> Result<(), Error> {
+    let filter = || EnvFilter::builder().parse(&config.log);
+    let refuse =
+        |error: tracing_subscriber::filter::ParseError| Error::Config { option: "log", reason: error.to_string() };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.with_ansi(false).event_format(format::Json).boxed(),
+    };
+    let spans = tracing_opentelemetry::layer().with_tracer(telemetry.traces.tracer("easel"));
+    let logs = telemetry.logs.as_ref().map(OpenTelemetryTracingBridge::new);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter().map_err(refuse)?))
+        .with(spans.with_filter(ours(LevelFilter::INFO)))
+        .with(logs.with_filter(ours(LevelFilter::TRACE)).with_filter(filter().map_err(refuse)?))
+        .try_init()
+        .map_err(|error| Error::Telemetry { what: "a process has one telemetry", source: error.into() })
 }
 
-/// A gauge for `metric`: the last value counts.
-pub fn gauge(metric: &Metric) -> Gauge<u64> {
-    meter().u64_gauge(metric.name).with_description(metric.help).with_unit(metric.unit).build()
-}
-
-/// A sum for `metric` that goes up and down.
-pub fn up_down_counter(metric: &Metric) -> UpDownCounter<i64> {
-    meter().i64_up_down_counter(metric.name).with_description(metric.help).with_unit(metric.unit).build()
+/// Everything up to `level`, except the transport of the export.
+fn ours(level: LevelFilter) -> Targets {
+    let targets = Targets::new().with_default(level);
+    targets.with_targets(TRANSPORT.iter().map(|target| (*target, LevelFilter::OFF)))
 }
