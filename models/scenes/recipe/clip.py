@@ -12,9 +12,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image
 
+from .alternatives import alternatives
 from .captions import caption
 from .dvae import load_codes
-from .judge import alternatives
 from .scenes import pixels, sample_train
 from .text import RankerText
 from .training import Muon, Run
