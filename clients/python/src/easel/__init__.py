@@ -1,0 +1,29 @@
+"""A client for Easel, the gRPC suite that serves text-to-image models."""
+
+from .client import Client, Drawing, Generation, extension, save
+from .errors import Error
+from .v1.gateway_pb2 import (
+    EncodedImage,
+    GenerateRequest,
+    GenerateResponse,
+    ImageFormat,
+    IMAGE_FORMAT_JPEG,
+    IMAGE_FORMAT_PNG,
+    IMAGE_FORMAT_RAW,
+    IMAGE_FORMAT_WEBP,
+)
+from .v1.types_pb2 import Package, SamplingParameters
+
+Queued = GenerateResponse.Queued
+Started = GenerateResponse.Started
+Progress = GenerateResponse.Progress
+Preview = GenerateResponse.Preview
+GeneratedPicture = GenerateResponse.GeneratedPicture
+Ranking = GenerateResponse.Ranking
+Finished = GenerateResponse.Finished
+
+__all__ = [
+    "Client", "Drawing", "EncodedImage", "Error", "Finished", "GenerateRequest", "GeneratedPicture", "Generation", "IMAGE_FORMAT_JPEG",
+    "IMAGE_FORMAT_PNG", "IMAGE_FORMAT_RAW", "IMAGE_FORMAT_WEBP", "ImageFormat", "Package", "Preview", "Progress", "Queued", "Ranking",
+    "SamplingParameters", "Started", "extension", "save",
+]

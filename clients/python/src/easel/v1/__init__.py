@@ -1,0 +1,1 @@
+"""The contract easel.v1: generated, see regenerate.py."""
