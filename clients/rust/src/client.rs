@@ -215,8 +215,11 @@ impl<T> Call<T> {
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    let endpoint =
-        Endpoint::from_shared(url.to_owned()).map_err(|source| Error::Url { url: url.to_owned(), source })?;
+    let bad = || Error::Url { url: url.to_owned() };
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| bad())?;
+    if endpoint.uri().scheme_str() != Some("http") {
+        return Err(bad());
+    }
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
