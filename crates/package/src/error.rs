@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Why a package cannot be used. Every message names the file, what was expected and what was found.
+/// Why a package, or a picture meant for its models, cannot be used. Every message names what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
@@ -37,6 +37,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the manifest says.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A picture is not what its size says.
+    #[error("picture: expected {expected}, found {found}")]
+    Picture {
+        /// What would do.
         expected: String,
         /// What is there.
         found: String,

@@ -14,6 +14,7 @@ mod digest;
 mod error;
 mod manifest;
 mod package;
+mod preprocess;
 mod validate;
 
 pub use digest::sha256_hex;
