@@ -16,10 +16,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attend;
 mod clip;
+mod contract;
 mod error;
+mod graph;
 mod image;
+mod mask;
+mod operator;
 mod options;
+mod pool;
 mod runtime;
 mod transformer;
 

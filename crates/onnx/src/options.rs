@@ -1,5 +1,7 @@
 use std::{fmt, str::FromStr};
 
+use crate::Error;
+
 /// Where graphs run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
@@ -44,4 +46,16 @@ pub struct Options {
     pub threads: usize,
     /// What the engine's weights, keys and values may take, on the CPU and on the GPU each; none: no limit.
     pub memory_limit_mib: Option<u64>,
+}
+
+impl Options {
+    /// Fails when `what` need more than the limit.
+    pub(crate) fn check_memory(&self, what: impl fmt::Display, bytes: u64) -> Result<(), Error> {
+        match self.memory_limit_mib {
+            Some(limit_mib) if bytes > limit_mib.saturating_mul(1 << 20) => {
+                Err(Error::Memory { what: what.to_string(), needed_mib: bytes.div_ceil(1 << 20), limit_mib })
+            }
+            _ => Ok(()),
+        }
+    }
 }

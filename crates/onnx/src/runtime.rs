@@ -1,8 +1,25 @@
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ort::{environment::Environment, logging::LogLevel};
+
 use crate::Error;
+
+/// Names the library, and wins over the search.
+const VARIABLE: &str = "ORT_DYLIB_PATH";
+/// Where `make onnxruntime` puts the library.
+const FOLDER: &str = ".tools/onnxruntime";
+
+static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// The ONNX Runtime library, loaded once for the process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Runtime {}
+pub struct Runtime {
+    environment: Environment,
+}
 
 impl Runtime {
     /// Loads the library that ORT_DYLIB_PATH names, or the one in `.tools/onnxruntime/` of the executable's or the current folder or one above.
@@ -12,6 +29,85 @@ impl Runtime {
     /// # Errors
     /// No library is found (the message says what to type), or it is not one of ONNX Runtime 1.24 or later.
     pub fn load() -> Result<Self, Error> {
-        Ok(Self {})
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*loaded {
+            return Ok(runtime.clone());
+        }
+        let path = locate()?;
+        let failed = |reason: String| Error::Library { path: path.clone(), reason };
+        let environment = ort::init_from(&path)
+            .map_err(|error| failed(error.to_string()))?
+            .with_name("easel")
+            .with_telemetry(false)
+            .with_logger(Arc::new(|level, _, _, location, message| log(level, location, message)))
+            .build()
+            .map_err(|error| failed(error.to_string()))?;
+        environment.set_log_level(LogLevel::Warning);
+        tracing::info!(library = %path.display(), "onnx runtime loaded");
+        Ok(loaded.insert(Self { environment }).clone())
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+/// ONNX Runtime warns of much that nobody can act on, such as a machine without a GPU; its errors come back to the caller as well.
+fn log(level: LogLevel, location: &str, message: &str) {
+    match level {
+        LogLevel::Verbose | LogLevel::Info => tracing::trace!(target: "onnxruntime", location, "{message}"),
+        LogLevel::Warning => tracing::debug!(target: "onnxruntime", location, "{message}"),
+        LogLevel::Error | LogLevel::Fatal => tracing::warn!(target: "onnxruntime", location, "{message}"),
+    }
+}
+
+fn locate() -> Result<PathBuf, Error> {
+    if let Some(path) = env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let executable = env::current_exe().ok().and_then(|path| Some(path.parent()?.to_path_buf()));
+    let starts: Vec<PathBuf> = [executable, env::current_dir().ok()].into_iter().flatten().collect();
+    starts.iter().find_map(|start| search(start)).ok_or_else(|| Error::LibraryMissing {
+        searched: starts.iter().map(|start| start.display().to_string()).collect::<Vec<_>>().join(" and "),
+    })
+}
+
+/// The newest library in `.tools/onnxruntime/` of `start` or the nearest folder above that has one.
+fn search(start: &Path) -> Option<PathBuf> {
+    start.ancestors().find_map(|folder| {
+        let files = fs::read_dir(folder.join(FOLDER)).ok()?;
+        let library = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.") && name.ends_with(".dylib")
+        };
+        files.filter_map(|file| Some(file.ok()?.path())).filter(library).max()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_library_is_found_in_a_folder_above() {
+        let root = tempfile::tempdir().unwrap();
+        let tools = root.path().join(FOLDER);
+        let deep = root.path().join("target/debug/deps");
+        fs::create_dir_all(&tools).unwrap();
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(tools.join("libonnxruntime_providers_shared.so"), "").unwrap();
+        assert_eq!(search(&deep).filter(|path| path.starts_with(root.path())), None);
+        for name in ["libonnxruntime.so.1.30.0", "libonnxruntime.so.1.31.1"] {
+            fs::write(tools.join(name), "").unwrap();
+        }
+        assert_eq!(search(&deep), Some(tools.join("libonnxruntime.so.1.31.1")));
+    }
+
+    #[test]
+    fn loading_twice_gives_the_same_environment() {
+        let (one, two) = (Runtime::load().unwrap(), Runtime::load().unwrap());
+        assert_eq!(format!("{one:?}"), format!("{two:?}"));
     }
 }

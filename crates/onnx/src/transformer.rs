@@ -1,6 +1,18 @@
-use easel_package::Package;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::{Error, Options, Runtime};
+use easel_package::Package;
+use ort::value::{DynValue, TensorElementType, TensorRef};
+
+use crate::{
+    Error, Options, Runtime,
+    contract::{
+        Dimension::{Any, Is},
+        Port,
+    },
+    graph::{Contract, Graph},
+    operator::Shared,
+    pool::{Geometry, Pool},
+};
 
 /// One token for [`Transformer::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +30,7 @@ pub struct Row {
 /// The first positions of a sequence, read from another slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
-    /// The slot that computed them; it must keep them while they are read.
+    /// The slot that computed them. When it is begun anew, the sequences that read it are refused.
     pub slot: usize,
     /// How many.
     pub length: u32,
@@ -26,24 +38,67 @@ pub struct Prefix {
 
 /// The sampler's graph (contract `easel.sampler/1`) with the keys and values of a number of sequences.
 #[derive(Debug)]
-pub struct Transformer {}
+pub struct Transformer {
+    graph: Graph,
+    shared: Shared,
+    geometry: Geometry,
+    vocabulary: u32,
+    codebook: u32,
+    inputs: Inputs,
+    /// The last step's output; `step` lends it out.
+    logits: Option<DynValue>,
+}
+
+/// The graph's inputs, reused from step to step.
+#[derive(Debug, Default)]
+struct Inputs {
+    tokens: Vec<i64>,
+    positions: Vec<i64>,
+    slots: Vec<i64>,
+    logit_rows: Vec<i64>,
+}
 
 impl Transformer {
-    /// Loads the graph and makes room for `sequences` slots; a slot's memory is taken when it is first used.
+    /// Loads the graph, makes room for `sequences` slots, and makes a first step. A slot's memory is taken when it is first used.
     ///
     /// # Errors
     /// The graph is damaged or not what the manifest says, the device cannot be had, or the memory limit is too small.
-    pub fn load(_runtime: &Runtime, package: &Package, _options: &Options, _sequences: usize) -> Result<Self, Error> {
-        Err(Error::Absent { package: package.manifest().name.clone(), part: "sampler" })
+    pub fn load(runtime: &Runtime, package: &Package, options: &Options, sequences: usize) -> Result<Self, Error> {
+        let manifest = package.manifest();
+        let geometry = Geometry::of(manifest);
+        if sequences == 0 {
+            return Err(Error::input("sequences", "at least 1", 0));
+        }
+        let bytes = (geometry.sequence_bytes() as u64).saturating_mul(sequences as u64);
+        options.check_memory(format_args!("the keys and values of {sequences} sequences"), bytes)?;
+        let file = &manifest.sampler.graph;
+        let shared = Shared::new(Pool::new(geometry, sequences));
+        let failed = |error: ort::Error| Error::Graph { file: file.clone(), reason: error.to_string() };
+        let operators = Arc::new(shared.domain().map_err(failed)?);
+        let contract = contract(manifest.codebook as usize);
+        let graph = Graph::load(runtime, package, file, options, Some(operators), &contract)?;
+        shared.check_layers(file)?;
+        let (vocabulary, codebook) = (manifest.text.vocabulary, manifest.codebook);
+        let inputs = Inputs::default();
+        let mut transformer = Self { graph, shared, geometry, vocabulary, codebook, inputs, logits: None };
+        transformer.try_out()?;
+        Ok(transformer)
+    }
+
+    /// A step whose result nobody sees: a graph that cannot run fails here.
+    fn try_out(&mut self) -> Result<(), Error> {
+        self.begin(0, None)?;
+        self.step(&[Row { slot: 0, token: 0, position: 0, logits: true }])?;
+        self.begin(0, None)
     }
 
     /// Starts a new sequence in `slot`, forgetting what it held. With a prefix, positions 0 … length − 1 are read from the prefix's slot, and the
     /// slot's own rows begin at `length`.
     ///
     /// # Errors
-    /// A slot out of range, or a prefix that has not been computed, or that is itself read from a third slot.
-    pub fn begin(&mut self, _slot: usize, _prefix: Option<Prefix>) -> Result<(), Error> {
-        Ok(())
+    /// A slot out of range, a prefix that has not been computed or that is itself read from a third slot, or no memory.
+    pub fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
+        self.pool().begin(slot, prefix)
     }
 
     /// Computes `rows` and gives the logits, f32 \[rows with `logits` set, codebook\], in the order of the rows.
@@ -53,22 +108,94 @@ impl Transformer {
     /// # Errors
     /// A slot, token or position out of range, or a position that does not follow the slot's last one: then nothing was computed. A failure of ONNX
     /// Runtime: then the slots of these rows must be begun anew.
-    pub fn step(&mut self, _rows: &[Row]) -> Result<&[f32], Error> {
-        Ok(&[])
+    pub fn step(&mut self, rows: &[Row]) -> Result<&[f32], Error> {
+        for (i, row) in rows.iter().enumerate() {
+            self.check_token(i, row)?;
+        }
+        self.pool().reserve(rows)?;
+        if rows.is_empty() {
+            return Ok(&[]);
+        }
+        let outcome = self.run(rows);
+        self.pool().settle(rows, outcome.is_ok());
+        self.logits = Some(outcome?);
+        self.last_logits(rows.iter().filter(|row| row.logits).count())
+    }
+
+    fn check_token(&self, i: usize, row: &Row) -> Result<(), Error> {
+        let text = (row.position as usize) < self.geometry.text_length;
+        let bound = if text { self.vocabulary } else { self.codebook };
+        if row.token < bound {
+            return Ok(());
+        }
+        let kind = if text { "text" } else { "image" };
+        Err(Error::input(format!("rows[{i}].token"), format_args!("an {kind} id of 0 … {}", bound - 1), row.token))
+    }
+
+    fn run(&mut self, rows: &[Row]) -> Result<DynValue, Error> {
+        self.inputs.fill(rows);
+        let tensor = |numbers| TensorRef::from_array_view(([<[i64]>::len(numbers)], numbers));
+        let Inputs { tokens, positions, slots, logit_rows } = &self.inputs;
+        let inputs = [("token_ids", tokens), ("positions", positions), ("slots", slots), ("logit_rows", logit_rows)]
+            .into_iter()
+            .map(|(name, numbers)| Ok((name, tensor(numbers)?.into())))
+            .collect::<ort::Result<_>>()
+            .map_err(|error| self.graph.error(error))?;
+        self.graph.run(inputs)
+    }
+
+    fn last_logits(&self, wanted: usize) -> Result<&[f32], Error> {
+        let Some(logits) = self.logits.as_ref() else { return Ok(&[]) };
+        let (_, logits) = logits.try_extract_tensor::<f32>().map_err(|error| self.graph.error(error))?;
+        let expected = wanted * self.codebook as usize;
+        logits.get(..expected).ok_or_else(|| {
+            self.graph.error(format!("output logits: expected {expected} numbers, found {}", logits.len()))
+        })
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The slots.
     pub fn sequences(&self) -> usize {
-        0
+        self.pool().sequences()
     }
 
     /// Where the graph runs: `cpu` or `cuda`.
     pub fn device(&self) -> &str {
-        "cpu"
+        self.graph.device()
     }
 
     /// Memory of a slot's keys and values.
     pub fn kv_bytes_per_sequence(&self) -> usize {
-        0
+        self.geometry.sequence_bytes()
+    }
+}
+
+impl Inputs {
+    fn fill(&mut self, rows: &[Row]) {
+        self.tokens.clear();
+        self.tokens.extend(rows.iter().map(|row| i64::from(row.token)));
+        self.positions.clear();
+        self.positions.extend(rows.iter().map(|row| i64::from(row.position)));
+        self.slots.clear();
+        self.slots.extend(rows.iter().map(|row| row.slot as i64));
+        self.logit_rows.clear();
+        let wanted = rows.iter().enumerate().filter(|(_, row)| row.logits);
+        self.logit_rows.extend(wanted.map(|(i, _)| i as i64));
+    }
+}
+
+fn contract(codebook: usize) -> Contract<4> {
+    let (float, int) = (TensorElementType::Float32, TensorElementType::Int64);
+    Contract {
+        inputs: [
+            Port::new("token_ids", int, [Any("n")]),
+            Port::new("positions", int, [Any("n")]),
+            Port::new("slots", int, [Any("n")]),
+            Port::new("logit_rows", int, [Any("m")]),
+        ],
+        output: Port::new("logits", float, [Any("m"), Is(codebook)]),
     }
 }

@@ -1,0 +1,194 @@
+//! What one head of one token reads: softmax(scale · q·K) V over the positions that it sees.
+//!
+//! Every sum has one order, given by the list of positions alone: dot products and the sum of the exponentials run in [`LANES`] lanes that are
+//! added at the end as a tree, values are added position by position. So a result has the same bits whatever the batch, the number of threads, the
+//! width of the machine's registers, and whether a position came by prefill, by a step, or from another slot. No multiplication is fused with an
+//! addition, for the same reason.
+
+use std::ops::Range;
+
+use crate::{mask::Runs, pool::Head};
+
+/// Sums run in this many lanes; storage is padded to it. Eight f32 are an AVX2 register.
+pub(crate) const LANES: usize = 8;
+
+type Lanes = [f32; LANES];
+
+/// The positions that a token sees: text 0 … text − 1, then image runs, counted from `image_start`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) text: usize,
+    pub(crate) image_start: usize,
+    pub(crate) image: Runs,
+}
+
+impl Seen {
+    /// How many positions.
+    pub(crate) fn positions(self) -> usize {
+        self.text + self.image.positions()
+    }
+
+    #[inline(always)]
+    fn ranges(self) -> impl Iterator<Item = Range<usize>> {
+        let image = self.image.ranges().map(move |run| run.start + self.image_start..run.end + self.image_start);
+        std::iter::once(0..self.text).chain(image)
+    }
+}
+
+/// Memory that calls reuse.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    query: Vec<f32>,
+    weights: Vec<f32>,
+    context: Vec<f32>,
+}
+
+/// Writes the context \[head_width\] of `query` \[head_width\].
+pub(crate) fn attend(
+    query: &[f32],
+    scale: f32,
+    seen: Seen,
+    head: &Head<'_>,
+    scratch: &mut Scratch,
+    context: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has AVX2.
+        return unsafe { attend_avx2(query, scale, seen, head, scratch, context) };
+    }
+    attend_any(query, scale, seen, head, scratch, context);
+}
+
+/// The same code, built for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn attend_avx2(query: &[f32], scale: f32, seen: Seen, head: &Head<'_>, scratch: &mut Scratch, context: &mut [f32]) {
+    attend_any(query, scale, seen, head, scratch, context);
+}
+
+#[inline(always)]
+fn attend_any(query: &[f32], scale: f32, seen: Seen, head: &Head<'_>, scratch: &mut Scratch, context: &mut [f32]) {
+    let width = query.len().next_multiple_of(LANES);
+    fill(&mut scratch.query, width, 0.0);
+    for (padded, q) in scratch.query.iter_mut().zip(query) {
+        *padded = q * scale;
+    }
+    let positions = seen.positions();
+    fill(&mut scratch.weights, positions.next_multiple_of(LANES), f32::NEG_INFINITY);
+    scores(&scratch.query, seen, head, &mut scratch.weights);
+    let sum = exponentials(&mut scratch.weights);
+    fill(&mut scratch.context, width, 0.0);
+    mix(&scratch.weights, seen, head, &mut scratch.context);
+    let inverse = 1.0 / sum;
+    for (out, c) in context.iter_mut().zip(&scratch.context) {
+        *out = c * inverse;
+    }
+}
+
+#[inline(always)]
+fn fill(buffer: &mut Vec<f32>, length: usize, value: f32) {
+    buffer.clear();
+    buffer.resize(length, value);
+}
+
+/// A range of positions cut where the prefix ends: first what is read from the prefix, then the sequence's own.
+#[inline(always)]
+fn cut(range: Range<usize>, prefix_length: usize) -> (Range<usize>, Range<usize>) {
+    let middle = prefix_length.clamp(range.start, range.end);
+    (range.start..middle, middle..range.end)
+}
+
+#[inline(always)]
+fn scores(query: &[f32], seen: Seen, head: &Head<'_>, scores: &mut [f32]) {
+    let width = query.len();
+    let mut at = 0;
+    for range in seen.ranges() {
+        let (prefix, own) = cut(range, head.prefix_length);
+        for (keys, range) in [(head.prefix.keys, prefix), (head.own.keys, own)] {
+            let keys = &keys[range.start * width..range.end * width];
+            for (score, key) in scores[at..].iter_mut().zip(keys.chunks_exact(width)) {
+                *score = dot(query, key);
+            }
+            at += range.len();
+        }
+    }
+}
+
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums: Lanes = [0.0; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    total(sums)
+}
+
+#[inline(always)]
+fn total(s: Lanes) -> f32 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+}
+
+/// Turns scores into e^(score − highest) and gives their sum. The length is a multiple of [`LANES`].
+#[inline(always)]
+fn exponentials(scores: &mut [f32]) -> f32 {
+    let mut highest: Lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in scores.chunks_exact(LANES) {
+        for lane in 0..LANES {
+            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
+        }
+    }
+    let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums: Lanes = [0.0; LANES];
+    for chunk in scores.chunks_exact_mut(LANES) {
+        for lane in 0..LANES {
+            chunk[lane] = exponential(chunk[lane] - highest);
+            sums[lane] += chunk[lane];
+        }
+    }
+    total(sums)
+}
+
+/// e^x for x ≤ 0 within 2 units in the last place, without a branch; below −87, where it could only be denormal, e^−87. NaN stays NaN.
+///
+/// Cephes' expf: e^x = 2^n · e^r with n the nearest integer to x / ln 2, and a polynomial for e^r.
+#[inline(always)]
+fn exponential(x: f32) -> f32 {
+    /// Adding it leaves an integer in the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = p * r + c;
+    }
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+    (p * (r * r) + r + 1.0) * power
+}
+
+/// Adds weight · value, position by position.
+#[inline(always)]
+fn mix(weights: &[f32], seen: Seen, head: &Head<'_>, context: &mut [f32]) {
+    let width = context.len();
+    let mut at = 0;
+    for range in seen.ranges() {
+        let (prefix, own) = cut(range, head.prefix_length);
+        for (values, range) in [(head.prefix.values, prefix), (head.own.values, own)] {
+            let values = &values[range.start * width..range.end * width];
+            for (weight, value) in weights[at..].iter().zip(values.chunks_exact(width)) {
+                for (sum, v) in context.chunks_exact_mut(LANES).zip(value.chunks_exact(LANES)) {
+                    for lane in 0..LANES {
+                        sum[lane] += weight * v[lane];
+                    }
+                }
+            }
+            at += range.len();
+        }
+    }
+}
