@@ -1,1 +1,10 @@
-//! What crosses services: nobody imports this crate.
+//! What the tests that cross services share: packages, and suites of real processes.
+#![allow(clippy::unwrap_used)]
+
+mod package;
+mod process;
+mod suite;
+
+pub use package::{embedded, tiny};
+pub use process::Process;
+pub use suite::{Options, Suite};

@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("easel-client", &["easel-proto"]),
     ("easel-cli", &["easel-client", "easel-standalone", "easel-import", "easel-package", "easel-server"]),
-    ("easel-tests", &[]),
+    ("easel-tests", &["easel-import", "easel-package", "easel-proto"]),
 ];
 
 /// Foreign crates that one of ours alone may name.
