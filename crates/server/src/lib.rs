@@ -14,6 +14,7 @@
 //! Unlike the other shared crates it knows the contract: it implements `easel.v1.StatusService` once for
 //! all services.
 
+pub mod batcher;
 pub mod call;
 pub mod cancel;
 pub mod channel;
@@ -22,6 +23,7 @@ pub mod drain;
 mod error;
 mod health;
 pub mod layer;
+pub mod packages;
 mod readiness;
 mod report;
 pub mod serve;

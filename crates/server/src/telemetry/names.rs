@@ -56,6 +56,8 @@ pub mod metric {
         spread("easel.time_to_first_token", "s", SECONDS, "Time from a request's arrival to its first image token");
     /// Histogram of steps of the model.
     pub const STEP_DURATION: Metric = spread("easel.step.duration", "s", STEP_SECONDS, "Time of one step of the model");
+    /// Histogram of runs of a model that does not step; label: stage.
+    pub const RUN_DURATION: Metric = spread("easel.run.duration", "s", SECONDS, "Time of one run of a model");
     /// Histogram of the rows in a step or run of the model; label: stage.
     pub const BATCH_ROWS: Metric = spread("easel.batch.rows", "{row}", ROWS, "Rows in a run of the model");
     /// Counter of pictures made; label: stage.
@@ -76,6 +78,7 @@ pub mod metric {
         &SLOTS_TOTAL,
         &TIME_TO_FIRST_TOKEN,
         &STEP_DURATION,
+        &RUN_DURATION,
         &BATCH_ROWS,
         &PICTURES,
         &CANDIDATES_CANCELLED,
