@@ -1,1 +1,118 @@
-//! Turns a checkpoint in its own format into a model package.
+//! Turns a checkpoint in its own format into a [model package](easel_package): ONNX graphs written by hand, without Python.
+//!
+//! A checkpoint is a folder whose `config.json` names its family; `docs/checkpoint.md` describes the first one, `dalle`. The graphs come from one builder
+//! each of transformers, autoencoders and CLIP; a family maps its keys to them, reading one layer at a time. The same checkpoint and options give the
+//! same bytes.
+//!
+//! ```no_run
+//! use easel_import::{ImportOptions, import};
+//!
+//! let options = ImportOptions::default();
+//! let package = import("checkpoint".as_ref(), "models/scenes/package".as_ref(), &options, &mut |progress| {
+//!     println!("{} of {} bytes", progress.read_bytes, progress.total_bytes);
+//! })?;
+//! println!("{}", package.digest());
+//! # Ok::<(), easel_import::Error>(())
+//! ```
+
+mod autoencoder;
+mod checkpoint;
+mod clip;
+mod dalle;
+mod error;
+mod graph;
+mod layers;
+mod mask;
+mod onnx;
+mod options;
+mod staging;
+mod storage;
+pub mod synthetic;
+mod tensor;
+mod transformer;
+mod vocabulary;
+
+use std::{fs, path::Path};
+
+use easel_package::{MANIFEST_FILE, Package};
+use serde::Deserialize;
+
+pub use error::Error;
+pub use mask::Mask;
+pub use options::{ImportOptions, Progress, Weights};
+
+use staging::Staging;
+
+const CONFIG_BYTES: u64 = 1 << 20;
+
+/// Reads the checkpoint in the folder `checkpoint` and writes a package to the folder `out`, which appears when it is whole.
+///
+/// `progress` is told after every tensor.
+///
+/// # Errors
+/// A file is missing or damaged, a size makes no sense, a tensor is missing, has another shape than the configuration says or is one too many; or there is
+/// something at `out` already that [`ImportOptions::overwrite`] does not cover. Nothing is left behind.
+pub fn import(
+    checkpoint: &Path,
+    out: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Package, Error> {
+    let path = checkpoint.join("config.json");
+    let config = checkpoint::text(&path, CONFIG_BYTES)?;
+    let family: Family = serde_json::from_str(&config).map_err(|source| Error::Json { path: path.clone(), source })?;
+    outside(checkpoint, out)?;
+    let staging = Staging::new(out, options.overwrite)?;
+    let manifest = match family.family.as_str() {
+        "dalle" => {
+            let (mut read_bytes, total_bytes) = (0, dalle::bytes(checkpoint)?);
+            let mut read = |bytes| {
+                read_bytes += bytes;
+                progress(Progress { read_bytes, total_bytes });
+            };
+            dalle::import((&path, &config), checkpoint, staging.dir(), options, &mut read)?
+        }
+        other => {
+            let (expected, found) = ("\"dalle\"".into(), format!("{other:?}"));
+            return Err(Error::Field { path, field: "family".into(), expected, found });
+        }
+    };
+    copy_licences(checkpoint, staging.dir())?;
+    let package = Package::seal(staging.dir(), manifest)?;
+    tracing::info!(name = package.manifest().name, digest = package.digest(), "imported");
+    staging.publish()?;
+    Ok(Package::open(out)?)
+}
+
+/// The one field that every family has.
+#[derive(Deserialize)]
+struct Family {
+    family: String,
+}
+
+/// Refuses to replace a folder that the checkpoint lies in.
+fn outside(checkpoint: &Path, out: &Path) -> Result<(), Error> {
+    let (Ok(from), Ok(to)) = (checkpoint.canonicalize(), out.canonicalize()) else { return Ok(()) };
+    if !from.starts_with(&to) {
+        return Ok(());
+    }
+    Err(Error::File {
+        path: out.into(),
+        expected: "a folder that the checkpoint does not lie in".into(),
+        found: checkpoint.display().to_string(),
+    })
+}
+
+/// Copies LICENSE and NOTICE, and files whose names begin so.
+fn copy_licences(from: &Path, to: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: from.into(), source };
+    for entry in fs::read_dir(from).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        let licence = name.to_str().is_some_and(|n| n.starts_with("LICENSE") || n.starts_with("NOTICE"));
+        if licence && entry.path().is_file() && name != MANIFEST_FILE {
+            fs::copy(entry.path(), to.join(&name)).map_err(|source| Error::Io { path: entry.path(), source })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Builds one ONNX graph: values, operators, and weights in the precision asked for, in the file or beside it. The same calls give the same bytes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
+
+use half::f16;
+use prost::Message as _;
+
+use crate::{
+    Error, Weights,
+    onnx::{
+        AttributeProto, AttributeType, DataType, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
+        OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+        ValueInfoProto,
+    },
+    storage::Storage,
+    tensor::Tensor,
+};
+
+/// The domain of Easel's own operators.
+pub(crate) const EASEL_DOMAIN: &str = "easel";
+
+const IR_VERSION: i64 = 9;
+const OPSET: i64 = 20;
+const EASEL_OPSET: i64 = 1;
+
+/// The name of a value in a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Value(String);
+
+/// An axis: of a fixed length, or of a length that a call chooses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Axis {
+    Of(usize),
+    Free(&'static str),
+}
+
+/// The value of a node's attribute.
+#[derive(Clone, Debug)]
+pub(crate) enum Attribute {
+    Int(i64),
+    Float(f32),
+    Text(&'static str),
+    Ints(Vec<i64>),
+}
+
+/// Named attributes of a node.
+pub(crate) type Attributes<'a> = &'a [(&'a str, Attribute)];
+
+pub(crate) struct Graph {
+    proto: GraphProto,
+    weights: Weights,
+    storage: Storage,
+    scope: String,
+    /// How many values were named after each scope and operator.
+    named: HashMap<String, usize>,
+    /// Type, shape and digest of every constant, with its name.
+    constants: HashMap<(DataType, Vec<i64>, String), String>,
+    /// The constants that are stored in 16 bits, with their 32-bit values.
+    widened: HashMap<String, Value>,
+}
+
+impl Graph {
+    pub(crate) fn new(name: &str, weights: Weights, storage: Storage) -> Self {
+        Self {
+            proto: GraphProto { name: name.into(), ..GraphProto::default() },
+            weights,
+            storage,
+            scope: String::new(),
+            named: HashMap::new(),
+            constants: HashMap::new(),
+            widened: HashMap::new(),
+        }
+    }
+
+    /// Names the values that follow after `scope`.
+    pub(crate) fn scope(&mut self, scope: impl Into<String>) {
+        self.scope = scope.into();
+    }
+
+    pub(crate) fn input(&mut self, name: &str, data_type: DataType, shape: &[Axis]) -> Value {
+        self.proto.input.push(value_info(name, data_type, shape));
+        Value(name.into())
+    }
+
+    /// Makes `value` an output of the graph, under `name`.
+    pub(crate) fn output(&mut self, value: &Value, name: &str, data_type: DataType, shape: &[Axis]) {
+        self.scope("");
+        let node = self.node("Identity", "", &[value], &[]);
+        let output = vec![name.into()];
+        self.proto.node.push(NodeProto { output, ..node });
+        self.proto.output.push(value_info(name, data_type, shape));
+    }
+
+    /// An operator with one output.
+    pub(crate) fn op(&mut self, op_type: &'static str, inputs: &[&Value], attributes: Attributes<'_>) -> Value {
+        let [value] = self.op_of(op_type, inputs, attributes);
+        value
+    }
+
+    /// An operator with N outputs.
+    pub(crate) fn op_of<const N: usize>(
+        &mut self,
+        op_type: &'static str,
+        inputs: &[&Value],
+        attributes: Attributes<'_>,
+    ) -> [Value; N] {
+        let node = self.node(op_type, "", inputs, attributes);
+        let values =
+            std::array::from_fn(|i| Value(if N == 1 { node.name.clone() } else { format!("{}.{i}", node.name) }));
+        let output = values.iter().map(|v: &Value| v.0.clone()).collect();
+        self.proto.node.push(NodeProto { output, ..node });
+        values
+    }
+
+    /// An operator of Easel's own domain, whose output's type nobody else can infer.
+    pub(crate) fn easel_op(
+        &mut self,
+        op_type: &'static str,
+        inputs: &[&Value],
+        attributes: Attributes<'_>,
+        shape: &[Axis],
+    ) -> Value {
+        let node = self.node(op_type, EASEL_DOMAIN, inputs, attributes);
+        let value = Value(node.name.clone());
+        self.proto.value_info.push(value_info(&value.0, DataType::Float, shape));
+        self.proto.node.push(NodeProto { output: vec![value.0.clone()], ..node });
+        value
+    }
+
+    fn node(&mut self, op_type: &str, domain: &str, inputs: &[&Value], attributes: Attributes<'_>) -> NodeProto {
+        let base = if self.scope.is_empty() { op_type.to_owned() } else { format!("{}/{op_type}", self.scope) };
+        let count = self.named.entry(base.clone()).or_default();
+        *count += 1;
+        NodeProto {
+            input: inputs.iter().map(|v| v.0.clone()).collect(),
+            output: vec![],
+            name: if *count == 1 { base } else { format!("{base}_{count}") },
+            op_type: op_type.into(),
+            attribute: attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+            domain: domain.into(),
+        }
+    }
+
+    /// A scalar.
+    pub(crate) fn float(&mut self, value: f32) -> Result<Value, Error> {
+        self.constant("float", DataType::Float, &[], value.to_le_bytes().into())
+    }
+
+    /// A scalar.
+    pub(crate) fn int(&mut self, value: i64) -> Result<Value, Error> {
+        self.constant("int", DataType::Int64, &[], value.to_le_bytes().into())
+    }
+
+    /// A vector.
+    pub(crate) fn ints(&mut self, values: &[i64]) -> Result<Value, Error> {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant("ints", DataType::Int64, &[values.len()], bytes)
+    }
+
+    /// A constant in full precision, whatever the weights' is.
+    pub(crate) fn exact(&mut self, tensor: &Tensor) -> Result<Value, Error> {
+        let bytes = tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(&tensor.name, DataType::Float, &tensor.shape, bytes)
+    }
+
+    /// A constant in the weights' precision, as 32-bit floats to the graph. Vectors (biases, norms) stay exact: they weigh nothing.
+    pub(crate) fn weight(&mut self, tensor: &Tensor) -> Result<Value, Error> {
+        if self.weights == Weights::F32 || tensor.shape.len() < 2 {
+            return self.exact(tensor);
+        }
+        if let Some(&value) = tensor.values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
+            return Err(Error::Precision { tensor: tensor.name.clone(), value });
+        }
+        let bytes = tensor.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+        let narrow = self.constant(&tensor.name, DataType::Float16, &tensor.shape, bytes)?;
+        if let Some(wide) = self.widened.get(&narrow.0) {
+            return Ok(wide.clone());
+        }
+        let wide = self.op("Cast", &[&narrow], &[("to", Attribute::Int(DataType::Float as i64))]);
+        self.widened.insert(narrow.0, wide.clone());
+        Ok(wide)
+    }
+
+    /// An initialiser; one of the same type, shape and bytes is used again.
+    fn constant(&mut self, name: &str, data_type: DataType, shape: &[usize], bytes: Vec<u8>) -> Result<Value, Error> {
+        let dims: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
+        let key = (data_type, dims.clone(), easel_package::sha256_hex(&bytes));
+        if let Some(name) = self.constants.get(&key) {
+            return Ok(Value(name.clone()));
+        }
+        let count = self.named.entry(name.into()).or_default();
+        *count += 1;
+        let name = if *count == 1 { name.to_owned() } else { format!("{name}_{count}") };
+        let mut tensor =
+            TensorProto { dims, data_type: data_type.into(), name: name.clone(), ..TensorProto::default() };
+        self.storage.put(&mut tensor, bytes)?;
+        self.proto.initializer.push(tensor);
+        self.constants.insert(key, name.clone());
+        Ok(Value(name))
+    }
+
+    /// Writes the file; what lies beside it is finished too.
+    pub(crate) fn write(self, path: &Path, metadata: &BTreeMap<&str, String>) -> Result<(), Error> {
+        self.storage.finish()?;
+        let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+        let mut opset_import = vec![opset("", OPSET)];
+        if self.proto.node.iter().any(|n| n.domain == EASEL_DOMAIN) {
+            opset_import.push(opset(EASEL_DOMAIN, EASEL_OPSET));
+        }
+        let entry =
+            |(key, value): (&&str, &String)| StringStringEntryProto { key: (*key).into(), value: value.clone() };
+        let model = ModelProto {
+            ir_version: Some(IR_VERSION),
+            producer_name: env!("CARGO_PKG_NAME").into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            graph: Some(self.proto),
+            opset_import,
+            metadata_props: metadata.iter().map(entry).collect(),
+        };
+        fs::write(path, model.encode_to_vec()).map_err(|source| Error::Io { path: path.into(), source })
+    }
+}
+
+fn attribute(name: &str, value: &Attribute) -> AttributeProto {
+    let mut proto = AttributeProto { name: name.into(), ..AttributeProto::default() };
+    let kind = match value {
+        Attribute::Int(i) => {
+            proto.i = Some(*i);
+            AttributeType::Int
+        }
+        Attribute::Float(f) => {
+            proto.f = Some(*f);
+            AttributeType::Float
+        }
+        Attribute::Text(s) => {
+            proto.s = Some(s.as_bytes().to_vec());
+            AttributeType::String
+        }
+        Attribute::Ints(ints) => {
+            proto.ints = ints.clone();
+            AttributeType::Ints
+        }
+    };
+    proto.set_type(kind);
+    proto
+}
+
+fn value_info(name: &str, data_type: DataType, shape: &[Axis]) -> ValueInfoProto {
+    let axis = |axis: &Axis| match axis {
+        Axis::Of(n) => DimensionValue::Value(*n as i64),
+        Axis::Free(name) => DimensionValue::Param((*name).into()),
+    };
+    let dim = shape.iter().map(|a| DimensionProto { value: Some(axis(a)) }).collect();
+    let tensor_type = TensorTypeProto { elem_type: data_type.into(), shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}

@@ -1,0 +1,27 @@
+use serde::{Deserialize, Serialize};
+
+/// Which earlier image positions an image position sees in one layer (Ramesh et al. 2021, appendix B.1). It sees all the text in each; text is causal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// All.
+    Full,
+    /// As many as the grid has columns, in raster order: the row so far and the end of the one above.
+    Row,
+    /// The same column.
+    Column,
+    /// A square around the position.
+    Conv,
+}
+
+impl Mask {
+    /// The name in a configuration and in a graph.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Row => "row",
+            Self::Column => "column",
+            Self::Conv => "conv",
+        }
+    }
+}

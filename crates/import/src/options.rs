@@ -1,0 +1,57 @@
+use std::{fmt, str::FromStr};
+
+/// How a package is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Precision of the stored weights.
+    pub weights: Weights,
+    /// Whether a package that is at the place already is replaced. Nothing but a package ever is.
+    pub overwrite: bool,
+    /// A graph whose checkpoint file is larger has its weights in a file beside it (protobuf ends at 2 GiB). Bytes; 1.5 GiB by default.
+    pub inline_limit_bytes: u64,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self { weights: Weights::F16, overwrite: false, inline_limit_bytes: 3 << 29 }
+    }
+}
+
+/// Precision of the stored weights; a graph computes in 32 bits either way. Biases and norms are always stored in 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats: half the size.
+    F16,
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl FromStr for Weights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            _ => Err(format!("expected f32 or f16, found {text:?}")),
+        }
+    }
+}
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of tensors that were read.
+    pub read_bytes: u64,
+    /// Bytes of the files they are in.
+    pub total_bytes: u64,
+}

@@ -1,0 +1,85 @@
+//! A package is written into a folder beside its place and moved there when it is whole.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use easel_package::MANIFEST_FILE;
+
+use crate::Error;
+
+/// A folder under construction; it is removed unless it is published.
+pub(crate) struct Staging {
+    /// Where the package will be.
+    out: PathBuf,
+    dir: PathBuf,
+}
+
+impl Staging {
+    /// A new folder beside `out`. What is at `out` already must be an empty folder, or, with `overwrite`, a package.
+    pub(crate) fn new(out: &Path, overwrite: bool) -> Result<Self, Error> {
+        may_replace(out, overwrite)?;
+        let no_name =
+            || Error::File { path: out.into(), expected: "the name of a folder".into(), found: "none".into() };
+        let mut name = std::ffi::OsString::from(".");
+        name.push(out.file_name().ok_or_else(no_name)?);
+        name.push(format!(".{}.partial", std::process::id()));
+        let dir = out.with_file_name(name);
+        if let Some(parent) = out.parent() {
+            fs::create_dir_all(parent).map_err(|source| Error::Io { path: parent.into(), source })?;
+        }
+        fs::create_dir(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
+        Ok(Self { out: out.into(), dir })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Moves the folder to its place; a package that was there is removed.
+    pub(crate) fn publish(self) -> Result<(), Error> {
+        let old = self.dir.with_extension("old");
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { path, source }
+        };
+        let had_one = self.out.exists();
+        if had_one {
+            fs::rename(&self.out, &old).map_err(io(&self.out))?;
+        }
+        if let Err(source) = fs::rename(&self.dir, &self.out) {
+            if had_one {
+                fs::rename(&old, &self.out).map_err(io(&old))?;
+            }
+            return Err(Error::Io { path: self.out.clone(), source });
+        }
+        if had_one { fs::remove_dir_all(&old).map_err(io(&old)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.dir.display(), %error, "an unfinished package was left behind");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn may_replace(out: &Path, overwrite: bool) -> Result<(), Error> {
+    let fail = |expected: &str, found: &str| {
+        Err(Error::File { path: out.into(), expected: expected.into(), found: found.into() })
+    };
+    match fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fail("a folder, or nothing yet", "a file"),
+        Err(source) => Err(Error::Io { path: out.into(), source }),
+        Ok(true) => Ok(()),
+        Ok(false) if !out.join(MANIFEST_FILE).is_file() => fail("an empty folder or a package", "other files"),
+        Ok(false) if !overwrite => fail("nothing yet, or leave to overwrite", "a package"),
+        Ok(false) => Ok(()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Random-weights checkpoints of the `dalle` layout, of any small geometry, for tests and measurements: they draw noise, but the same noise everywhere.
+//!
+//! Norms and biases are random too and the logits are far apart, so that a mistake anywhere shows in the tokens.
+
+mod random;
+mod tokenizers;
+mod weights;
+
+use std::{fs, path::Path};
+
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Value, json};
+
+use crate::{Error, Mask, tensor::Tensor};
+
+/// Sizes of a synthetic checkpoint; the rest follows from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Geometry {
+    /// The package's name.
+    pub name: String,
+    /// Text positions.
+    pub text_length: u32,
+    /// Rows and columns of the grid.
+    pub grid: u32,
+    /// FSQ levels of each channel; the codebook is their product.
+    pub levels: Vec<u32>,
+    /// Pixels of a cell's side, an even number; a picture has `grid · patch`.
+    pub patch: u32,
+    /// Width of the transformer.
+    pub width: u32,
+    /// Its attention heads.
+    pub heads: u32,
+    /// Its layers, one for each mask.
+    pub masks: Vec<Mask>,
+    /// Side of the square that [`Mask::Conv`] sees; odd.
+    pub conv_kernel: u32,
+    /// Pixels of the side of CLIP's picture, a multiple of 8.
+    pub clip_image_size: u32,
+}
+
+impl Default for Geometry {
+    /// 16 text tokens, a 6×6 grid of 200 codes, one layer of each mask, pictures of 48×48.
+    fn default() -> Self {
+        Self {
+            name: "synthetic".into(),
+            text_length: 16,
+            grid: 6,
+            levels: vec![8, 5, 5],
+            patch: 8,
+            width: 32,
+            heads: 2,
+            masks: vec![Mask::Row, Mask::Column, Mask::Conv, Mask::Full],
+            conv_kernel: 3,
+            clip_image_size: 32,
+        }
+    }
+}
+
+/// Writes a checkpoint of this geometry into the folder `dir`, which is made if need be. The same geometry and seed give the same bytes.
+///
+/// # Errors
+/// A file cannot be written. A geometry that makes no sense is refused by the import.
+pub fn checkpoint(dir: &Path, geometry: &Geometry, seed: u64) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.into(), source })?;
+    let vocabulary = tokenizers::size();
+    write_json(&dir.join("config.json"), &config(geometry, vocabulary))?;
+    write_json(&dir.join("tokenizer.json"), &tokenizers::sampler())?;
+    write_json(&dir.join("ranker_tokenizer.json"), &tokenizers::ranker())?;
+    write(&dir.join("words.txt"), &tokenizers::words())?;
+    write(&dir.join("LICENSE"), "Random weights: no rights reserved.\n")?;
+    let mut weights = weights::Weights::new(geometry, vocabulary, seed);
+    write_tensors(&dir.join("transformer.safetensors"), weights.transformer())?;
+    write_tensors(&dir.join("dvae.safetensors"), weights.dvae())?;
+    write_tensors(&dir.join("clip.safetensors"), weights.clip())
+}
+
+/// `config.json`.
+fn config(g: &Geometry, vocabulary: u32) -> Value {
+    let stages = weights::STAGES.map(|(width, blocks)| json!({"width": width, "blocks": blocks}));
+    json!({
+        "family": "dalle",
+        "name": g.name,
+        "version": "0",
+        "license": "Apache-2.0",
+        "description": "Random weights, for tests.",
+        "examples": ["a red car on the beach"],
+        "transformer": {
+            "width": g.width, "layers": g.masks.len(), "heads": g.heads, "text_length": g.text_length, "text_vocab": vocabulary,
+            "grid": [g.grid, g.grid], "codebook": g.levels.iter().product::<u32>(), "masks": g.masks, "conv_kernel": g.conv_kernel,
+            "mlp_width": 4 * g.width, "activation": "gelu_tanh", "norm_epsilon": 1e-5, "qk_norm": true, "qk_scale": 1.5,
+        },
+        "dvae": {
+            "image_size": g.grid * g.patch,
+            "quantizer": {"kind": "fsq", "levels": g.levels},
+            "encoder": {"patch": g.patch, "width": weights::ENCODER_WIDTH, "blocks": weights::ENCODER_BLOCKS, "kernel": weights::KERNEL},
+            "decoder": {"stages": stages, "kernel": weights::KERNEL, "output_shuffle": g.patch / 2},
+        },
+        "clip": {
+            "image_size": g.clip_image_size, "mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "context_length": weights::CONTEXT,
+            "vision_heads": weights::CLIP_HEADS, "text_heads": weights::CLIP_HEADS, "activation": "quick_gelu", "norm_epsilon": 1e-5, "pad": 0,
+        },
+        "sampling": {"temperature": 1.0, "top_k": 64, "top_p": 1.0, "guidance_scale": 2.0},
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(|source| Error::Io { path: path.into(), source })
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
+    write(path, &format!("{value:#}\n"))
+}
+
+fn write_tensors(path: &Path, tensors: Vec<Tensor>) -> Result<(), Error> {
+    let bytes = |t: &Tensor| t.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let data: Vec<Vec<u8>> = tensors.iter().map(bytes).collect();
+    let wrong = |source| Error::Safetensors { path: path.into(), source };
+    let views = tensors.iter().zip(&data).map(|(tensor, bytes)| {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(wrong)?;
+        Ok((tensor.name.as_str(), view))
+    });
+    let views = views.collect::<Result<Vec<_>, Error>>()?;
+    let file = safetensors::serialize(views, None).map_err(wrong)?;
+    fs::write(path, file).map_err(|source| Error::Io { path: path.into(), source })
+}
