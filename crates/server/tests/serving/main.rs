@@ -1,0 +1,10 @@
+//! A service over a socket: readiness, deadlines, drain, reflection.
+
+mod deadline;
+mod drain;
+mod health;
+mod panics;
+mod reflection;
+#[path = "../support/mod.rs"]
+#[allow(unreachable_pub)]
+mod support;
