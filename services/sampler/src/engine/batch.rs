@@ -1,0 +1,77 @@
+//! The rows of one step, and who they belong to.
+
+use super::run::Logits;
+use crate::model::Row;
+
+/// Who fed tokens into a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Feed {
+    /// Index of the request among the active ones.
+    pub(super) job: usize,
+    /// Index of the candidate among the request's running ones; none: the prefix.
+    pub(super) run: Option<usize>,
+    /// Tokens of each sequence.
+    pub(super) count: usize,
+    /// Index of its (first) logits; none: more of its known tokens must be fed before they matter.
+    logits: Option<usize>,
+    guided: bool,
+}
+
+/// The rows of one step. A sequence whose next tokens are known (a prefix, given tokens) feeds many of them at once, up to a budget for all, so that
+/// a long prefill does not hold the others up for long; each sequence feeds at least one.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) rows: Vec<Row>,
+    pub(super) feeds: Vec<Feed>,
+    asked: usize,
+    budget: usize,
+}
+
+impl Batch {
+    /// An empty batch for about `budget` rows.
+    pub(super) fn clear(&mut self, budget: usize) {
+        self.rows.clear();
+        self.feeds.clear();
+        self.asked = 0;
+        self.budget = budget;
+    }
+
+    /// Adds the next tokens of a sequence (its place and the tokens) and, under guidance, as many of the unconditional one.
+    pub(super) fn feed(
+        &mut self,
+        (job, run): (usize, Option<usize>),
+        position: usize,
+        conditional: (usize, &[u32]),
+        unconditional: Option<(usize, &[u32])>,
+    ) {
+        let sequences = 1 + usize::from(unconditional.is_some());
+        let known = conditional.1.len();
+        let count = known.min((self.budget / sequences).max(1));
+        self.budget = self.budget.saturating_sub(count * sequences);
+        let complete = count == known;
+        for (slot, tokens) in [Some(conditional), unconditional].into_iter().flatten() {
+            let rows = (position as u32..).zip(&tokens[..count]);
+            let last = position as u32 + count as u32 - 1;
+            self.rows.extend(rows.map(|(position, &token)| {
+                let logits = complete && position == last;
+                Row { slot, token, position, logits }
+            }));
+        }
+        let logits = complete.then_some(self.asked);
+        self.asked += if complete { sequences } else { 0 };
+        self.feeds.push(Feed { job, run, count, logits, guided: unconditional.is_some() });
+    }
+
+    /// Rows that ask for logits.
+    pub(super) fn asked(&self) -> usize {
+        self.asked
+    }
+}
+
+impl Feed {
+    /// Its part of a step's `logits`, if it asked for any.
+    pub(super) fn logits<'a>(&self, logits: &'a [f32], codebook: usize) -> Option<Logits<'a>> {
+        let of = |row: usize| &logits[row * codebook..(row + 1) * codebook];
+        self.logits.map(|row| Logits { conditional: of(row), unconditional: self.guided.then(|| of(row + 1)) })
+    }
+}

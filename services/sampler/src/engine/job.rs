@@ -1,0 +1,273 @@
+//! One request from its arrival to its end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use easel_server::telemetry::names;
+use tracing::Span;
+
+use super::{
+    Event, Failure, Request,
+    batch::{Batch, Feed},
+    outlet::Outlet,
+    run::{Drawer, Logits, Run, Step},
+};
+use crate::{
+    model::{self, Geometry, Model, Prefix},
+    slots::{Places, Pool},
+};
+
+/// What the candidates of a request share: the text and the given tokens at its start.
+#[derive(Debug)]
+struct Shared {
+    places: Places,
+    tokens: Vec<u32>,
+    unconditional: Option<Vec<u32>>,
+    fed: usize,
+    /// Of the first image token that is drawn; empty until all tokens were fed.
+    logits: [Vec<f32>; 2],
+    began: Option<Instant>,
+    took: Duration,
+    span: Option<Span>,
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) outlet: Outlet,
+    /// The caller's.
+    pub(super) span: Span,
+    /// Position that was last told to the caller.
+    pub(super) told: Option<u32>,
+    pub(super) failure: Option<Failure>,
+    /// Unique in the process's life.
+    pub(super) number: u64,
+    queued: Option<Span>,
+    arrived: Instant,
+    geometry: Geometry,
+    /// For each cell the token that is given.
+    forced: Vec<Option<u32>>,
+    /// Cells that are not given.
+    open: usize,
+    shared: Option<Shared>,
+    runs: Vec<Run>,
+    /// Candidates that were given rows.
+    begun: usize,
+    finished: usize,
+    drawn: bool,
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+impl Job {
+    pub(super) fn new(request: Request, outlet: Outlet, geometry: Geometry) -> Self {
+        let span = Span::current();
+        let queued = tracing::info_span!(parent: &span, names::span::QUEUE);
+        let mut forced = vec![None; geometry.cells];
+        for &(position, token) in &request.given {
+            forced[position as usize] = Some(token);
+        }
+        Self {
+            request,
+            outlet,
+            span,
+            told: None,
+            failure: None,
+            number: NUMBERS.fetch_add(1, Relaxed),
+            queued: Some(queued),
+            arrived: Instant::now(),
+            geometry,
+            open: forced.iter().filter(|token| token.is_none()).count(),
+            forced,
+            shared: None,
+            runs: Vec::new(),
+            begun: 0,
+            finished: 0,
+            drawn: false,
+        }
+    }
+
+    pub(super) fn is_guided(&self) -> bool {
+        self.request.unconditional.is_some()
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.outlet.paused_since().is_some()
+    }
+
+    /// Whether candidates still wait for rows.
+    pub(super) fn has_more(&self) -> bool {
+        self.begun < self.request.candidates.len()
+    }
+
+    /// Whether every candidate is complete and all was sent.
+    pub(super) fn is_done(&self) -> bool {
+        self.finished == self.request.candidates.len() && !self.is_paused()
+    }
+
+    /// Candidates that are not complete.
+    pub(super) fn unfinished(&self) -> usize {
+        self.request.candidates.len() - self.finished
+    }
+
+    /// Rows × steps until it is done, about.
+    pub(super) fn outstanding(&self) -> u64 {
+        let running: usize = self.runs.iter().map(|run| run.left(self.geometry.cells).min(self.open)).sum();
+        let waiting = (self.request.candidates.len() - self.begun) * self.open;
+        (running + waiting) as u64 * (1 + u64::from(self.is_guided()))
+    }
+
+    /// Leaves the queue with places for its prefix.
+    pub(super) fn admit<M: Model>(&mut self, places: Places, model: &mut M) -> Result<(), model::Error> {
+        let given = self.forced.iter().map_while(|token| *token);
+        let with = |text: &[u32]| text.iter().copied().chain(given.clone()).collect::<Vec<u32>>();
+        let tokens = with(&self.request.text);
+        let unconditional = self.request.unconditional.as_deref().map(with);
+        let begun = places.iter().try_for_each(|place| model.begin(place, None));
+        self.queued = None;
+        let span = tracing::info_span!(parent: &self.span, names::span::PREFILL, tokens = tokens.len());
+        self.shared = Some(Shared {
+            places,
+            tokens,
+            unconditional,
+            fed: 0,
+            logits: Default::default(),
+            began: None,
+            took: Duration::ZERO,
+            span: Some(span),
+        });
+        begun
+    }
+
+    /// Tells the caller that it has rows.
+    pub(super) fn announce(&mut self, rows_total: usize) {
+        let rows = self.runs.iter().map(|run| run.places.count()).sum::<usize>() as u32;
+        let prefill_tokens = self.shared.as_ref().map_or(0, |shared| shared.tokens.len() as u32);
+        let waited = self.arrived.elapsed();
+        self.outlet.push(Event::Admitted { rows, rows_total: rows_total as u32, waited, prefill_tokens });
+    }
+
+    /// Gives rows to the next candidate.
+    pub(super) fn begin(&mut self, places: Places) {
+        self.runs.push(Run::new(self.request.candidates[self.begun], places));
+        self.begun += 1;
+    }
+
+    /// Begins the candidates that have rows but no token yet, once the prefix is known. Their number.
+    pub(super) fn start<M: Model>(&mut self, model: &mut M, drawer: &mut Drawer) -> Result<usize, model::Error> {
+        let Some(shared) = self.shared.as_ref().filter(|shared| shared.is_complete()) else {
+            return Ok(0);
+        };
+        let mut started = 0;
+        let prefix = |slot| Some(Prefix { slot, length: shared.tokens.len() as u32 });
+        for run in self.runs.iter_mut().filter(|run| run.is_new()) {
+            for (place, from) in run.places.iter().zip(shared.places.iter()) {
+                model.begin(place, prefix(from))?;
+            }
+            let given = &shared.tokens[self.geometry.text_length..];
+            run.start(given, shared.logits(), &self.forced, &self.request, drawer)?;
+            started += 1;
+        }
+        Ok(started)
+    }
+
+    /// Sends what is new, and gives the rows of complete candidates back. When the last is complete, also those of the prefix.
+    pub(super) fn settle(&mut self, pool: &mut Pool) {
+        let cells = self.geometry.cells;
+        let prefill = self.shared.as_ref().map_or(Duration::ZERO, |shared| shared.took);
+        for run in &mut self.runs {
+            while let Some(chunk) = run.chunk(self.request.chunk_size, cells) {
+                self.outlet.push(chunk);
+            }
+        }
+        for run in self.runs.extract_if(.., |run| run.is_complete(cells)) {
+            self.outlet.push(run.finished(prefill));
+            self.finished += 1;
+            pool.release(run.places);
+        }
+        if self.finished == self.request.candidates.len()
+            && let Some(shared) = self.shared.take()
+        {
+            pool.release(shared.places);
+        }
+    }
+
+    /// Gives all its rows back.
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        let places = self.runs.drain(..).map(|run| run.places);
+        places.chain(self.shared.take().map(|shared| shared.places)).for_each(|places| pool.release(places));
+    }
+
+    /// Adds its next rows to a step.
+    pub(super) fn plan(&self, index: usize, batch: &mut Batch) {
+        let Some(shared) = &self.shared else { return };
+        if !shared.is_complete() {
+            let conditional = (shared.places.conditional, &shared.tokens[shared.fed..]);
+            let unconditional = shared.unconditional.as_ref().map(|tokens| &tokens[shared.fed..]);
+            let unconditional = shared.places.unconditional.zip(unconditional);
+            batch.feed((index, None), shared.fed, conditional, unconditional);
+            return;
+        }
+        for (number, run) in self.runs.iter().enumerate() {
+            let (cell, tokens) = run.pending();
+            let unconditional = run.places.unconditional.map(|place| (place, tokens));
+            let position = self.geometry.text_length + cell;
+            batch.feed((index, Some(number)), position, (run.places.conditional, tokens), unconditional);
+        }
+    }
+
+    /// Takes its part of a step: whether a token was drawn.
+    pub(super) fn absorb(
+        &mut self,
+        feed: &Feed,
+        logits: Option<Logits<'_>>,
+        step: &Step,
+        drawer: &mut Drawer,
+    ) -> Result<bool, model::Error> {
+        if let Some(number) = feed.run {
+            let run = &mut self.runs[number];
+            run.stepped(feed.count, step);
+            let Some(logits) = logits else { return Ok(false) };
+            run.draw(logits, &self.forced, &self.request, drawer)?;
+            return Ok(true);
+        }
+        let shared = self.shared.as_mut().expect("a job with rows in a step has a prefix");
+        shared.fed += feed.count;
+        shared.took = step.ended - *shared.began.get_or_insert(step.started);
+        if let Some(logits) = logits {
+            shared.logits = [logits.conditional.to_vec(), logits.unconditional.unwrap_or_default().to_vec()];
+            shared.span = None;
+        }
+        Ok(false)
+    }
+
+    /// True the first time that it is asked.
+    pub(super) fn is_first_draw(&mut self) -> bool {
+        !std::mem::replace(&mut self.drawn, true)
+    }
+
+    /// Since its arrival.
+    pub(super) fn age(&self) -> Duration {
+        self.arrived.elapsed()
+    }
+
+    pub(super) fn fail(&mut self, error: &Arc<model::Error>) {
+        self.failure = Some(Failure::Model(error.clone()));
+    }
+}
+
+impl Shared {
+    fn is_complete(&self) -> bool {
+        self.fed == self.tokens.len()
+    }
+
+    fn logits(&self) -> Logits<'_> {
+        let [conditional, unconditional] = &self.logits;
+        Logits { conditional, unconditional: (!unconditional.is_empty()).then_some(unconditional) }
+    }
+}

@@ -1,0 +1,134 @@
+//! Who holds which place of the transformer's key/value pool.
+
+/// The places of one sequence, or of the two that guidance needs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Of the sequence with the caption.
+    pub conditional: usize,
+    /// Of the sequence without it; none: no guidance.
+    pub unconditional: Option<usize>,
+}
+
+impl Places {
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        1 + usize::from(self.unconditional.is_some())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(self.conditional).chain(self.unconditional)
+    }
+}
+
+/// Places for candidates (the rows of a step), and others for the prefixes that candidates share.
+#[derive(Debug)]
+pub struct Pool {
+    rows: Vec<usize>,
+    prefixes: Vec<usize>,
+    total: usize,
+}
+
+impl Pool {
+    /// A pool with `rows` places for candidates, 0 … rows − 1, and as many for prefixes behind them.
+    pub fn new(rows: usize) -> Self {
+        Self { rows: (0..rows).rev().collect(), prefixes: (rows..Self::sequences(rows)).rev().collect(), total: rows }
+    }
+
+    /// Sequences that the transformer must hold for `rows` rows: every row's request may need a prefix of its own.
+    pub const fn sequences(rows: usize) -> usize {
+        2 * rows
+    }
+
+    /// Rows in all.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Rows that nobody holds.
+    pub fn free(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Rows that are held.
+    pub fn used(&self) -> usize {
+        self.total - self.rows.len()
+    }
+
+    /// Rows for a candidate; none: too few are free.
+    pub fn take_rows(&mut self, guided: bool) -> Option<Places> {
+        take(&mut self.rows, guided)
+    }
+
+    /// Places for the prefix of a request; none: too few are free.
+    pub fn take_prefix(&mut self, guided: bool) -> Option<Places> {
+        take(&mut self.prefixes, guided)
+    }
+
+    /// Gives back what one of the others took.
+    pub fn release(&mut self, places: Places) {
+        for place in places.iter() {
+            let free = if place < self.total { &mut self.rows } else { &mut self.prefixes };
+            debug_assert!(!free.contains(&place), "place {place} is free already");
+            free.push(place);
+        }
+    }
+}
+
+/// The rows, at most `wanted`, whose sequences fit into `limit` bytes beside the weights; 0: not even one does.
+pub fn rows_within(limit: u64, weights: u64, per_sequence: u64, wanted: usize) -> usize {
+    let per_row = per_sequence.saturating_mul(Pool::sequences(1) as u64).max(1);
+    let fit = limit.saturating_sub(weights) / per_row;
+    wanted.min(usize::try_from(fit).unwrap_or(usize::MAX))
+}
+
+fn take(free: &mut Vec<usize>, guided: bool) -> Option<Places> {
+    if free.len() < 1 + usize::from(guided) {
+        return None;
+    }
+    let conditional = free.pop()?;
+    let unconditional = if guided { free.pop() } else { None };
+    Some(Places { conditional, unconditional })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_candidate_takes_one_row_or_two() {
+        let mut pool = Pool::new(3);
+        let guided = pool.take_rows(true).unwrap();
+        assert_eq!(guided, Places { conditional: 0, unconditional: Some(1) });
+        assert_eq!((pool.used(), pool.free(), pool.total()), (2, 1, 3));
+        assert_eq!(pool.take_rows(true), None, "one row is free, two are needed");
+        let plain = pool.take_rows(false).unwrap();
+        assert_eq!(plain, Places { conditional: 2, unconditional: None });
+        assert_eq!(pool.take_rows(false), None);
+        pool.release(guided);
+        assert_eq!(pool.free(), 2);
+        pool.release(plain);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn prefixes_lie_behind_the_rows() {
+        let mut pool = Pool::new(2);
+        let prefix = pool.take_prefix(true).unwrap();
+        assert!(prefix.iter().all(|place| (2..Pool::sequences(2)).contains(&place)));
+        assert_eq!((pool.take_prefix(false), pool.free()), (None, 2));
+        pool.release(prefix);
+        assert!(pool.take_prefix(false).is_some());
+    }
+
+    #[test]
+    fn the_memory_limit_lowers_the_rows() {
+        assert_eq!(rows_within(1000, 200, 10, 32), 32);
+        assert_eq!(rows_within(1000, 900, 10, 32), 5);
+        assert_eq!(rows_within(1000, 990, 10, 32), 0);
+        assert_eq!(rows_within(1000, 2000, 10, 32), 0);
+        assert_eq!(rows_within(u64::MAX, 0, 0, 8), 8);
+    }
+}

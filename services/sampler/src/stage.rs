@@ -1,0 +1,178 @@
+//! The packages that the service has loaded, each with its engine.
+
+use std::sync::{Arc, OnceLock};
+
+use easel_onnx::Runtime;
+use easel_package::{Guidance, Manifest, Package};
+use easel_proto::v1::PackageRef;
+use easel_server::{StatusReporter, status};
+use tonic::Status;
+
+use crate::{
+    Config, Error,
+    engine::Engine,
+    model::{Model, Transformer},
+    slots::{self, Pool},
+};
+
+/// A package and its engine.
+#[derive(Debug)]
+pub struct Stage {
+    /// The package's manifest.
+    pub manifest: Manifest,
+    /// The manifest's SHA-256 in lower-case hex.
+    pub digest: String,
+    /// Draws with the package's transformer.
+    pub engine: Engine,
+}
+
+impl Stage {
+    /// Starts the engine of a package whose `model` is loaded; `died` as in [`Engine::start`].
+    ///
+    /// # Errors
+    /// The model does not work, or there are too few rows for a candidate with guidance.
+    pub fn start<M: Model>(
+        manifest: Manifest,
+        digest: String,
+        model: M,
+        config: &Config,
+        died: impl FnOnce(&str) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let package = manifest.name.clone();
+        let mut options = config.engine();
+        options.rows = options.rows.min(model.sequences() / Pool::sequences(1));
+        let needed = 1 + usize::from(manifest.guidance.is_some());
+        if options.rows < needed {
+            return Err(Error::Slots { package, needed, reason: "--slots and the model leave", found: options.rows });
+        }
+        let caption = unconditional(&manifest).unwrap_or_else(|| manifest.text.pad(&[]));
+        let engine = Engine::start(model, options, caption, died);
+        let engine = engine.map_err(|source| Error::Start { package, source })?;
+        Ok(Self { manifest, digest, engine })
+    }
+}
+
+/// The caption of guidance's unconditional row, padded; none: the package has no guidance.
+pub(crate) fn unconditional(manifest: &Manifest) -> Option<Vec<u32>> {
+    let Guidance::Tokens { ids } = manifest.guidance.as_ref()?;
+    Some(manifest.text.pad(ids))
+}
+
+/// The stages once they are loaded, the default first. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Stages {
+    loaded: Arc<OnceLock<Vec<Stage>>>,
+}
+
+impl Stages {
+    /// Sets what was loaded, once.
+    pub(crate) fn set(&self, stages: Vec<Stage>) {
+        self.loaded.get_or_init(|| stages);
+    }
+
+    /// Waits for the end of all engines. Blocks.
+    pub(crate) fn stop(&self) {
+        self.loaded.get().into_iter().flatten().for_each(|stage| stage.engine.stop());
+    }
+
+    /// The stage that a request means.
+    ///
+    /// # Errors
+    /// UNAVAILABLE while loading, NOT_FOUND for an unknown name, FAILED_PRECONDITION for another digest.
+    // A status is what a refused call is answered with; it is large, and rare.
+    #[allow(clippy::result_large_err)]
+    pub(crate) fn find(&self, package: &PackageRef) -> Result<&Stage, Status> {
+        let loading = || status::unavailable("loading the model", std::time::Duration::from_secs(1));
+        let stages = self.loaded.get().ok_or_else(loading)?;
+        let stage = match &*package.name {
+            "" => stages.first(),
+            name => stages.iter().find(|stage| stage.manifest.name == name),
+        };
+        let stage = stage.ok_or_else(|| status::not_found("package", &*package.name))?;
+        if !package.digest.is_empty() && package.digest != stage.digest {
+            let name = &stage.manifest.name;
+            let description = format!("package {name}: expected digest {}, found {}", package.digest, stage.digest);
+            return Err(status::precondition("package", &*stage.digest, description));
+        }
+        Ok(stage)
+    }
+}
+
+/// Says how busy the engines are.
+#[derive(Debug)]
+pub(crate) struct Reporter(pub(crate) Stages);
+
+impl StatusReporter for Reporter {
+    fn load(&self) -> easel_server::Load {
+        let mut load = easel_server::Load::default();
+        for stage in self.0.loaded.get().into_iter().flatten() {
+            let engine = stage.engine.load();
+            load.queue_depth += engine.queued as u32;
+            load.queue_capacity += engine.queue_capacity as u32;
+            load.slots_in_use += engine.rows_used as u32;
+            load.slots_total += engine.rows_total as u32;
+            load.packages.push((stage.manifest.name.clone(), stage.digest.clone()));
+            load.device = stage.engine.device().to_owned();
+        }
+        load.detail = format!("{} package(s) on {}", load.packages.len(), load.device);
+        load
+    }
+}
+
+/// Loads and starts all packages of the configuration.
+///
+/// # Errors
+/// For the first package that cannot be used.
+pub(crate) fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Result<Vec<Stage>, Error> {
+    let runtime = Runtime::load()?;
+    let mut stages: Vec<Stage> = Vec::new();
+    for path in &config.package {
+        let package = Package::open(path)?;
+        let name = &package.manifest().name;
+        if stages.iter().any(|stage| stage.manifest.name == *name) {
+            return Err(Error::Duplicate { path: path.clone(), name: name.clone() });
+        }
+        let rows = rows(&package, config)?;
+        let options = easel_onnx::Options {
+            device: config.device,
+            threads: config.threads,
+            memory_limit_mib: config.memory_limit_mib,
+        };
+        let transformer = easel_onnx::Transformer::load(&runtime, &package, &options, Pool::sequences(rows))?;
+        let (manifest, digest) = (package.manifest().clone(), package.digest().to_owned());
+        tracing::info!(package = *name, digest, slots = rows, device = transformer.device(), "loaded");
+        let model = Transformer::new(transformer, &manifest);
+        let died = died.clone();
+        stages.push(Stage::start(manifest, digest, model, config, move |reason| died(reason))?);
+    }
+    Ok(stages)
+}
+
+/// The rows that the memory limit leaves.
+fn rows(package: &Package, config: &Config) -> Result<usize, Error> {
+    let manifest = package.manifest();
+    let Some(limit) = config.memory_limit_mib else {
+        return Ok(config.slots);
+    };
+    let attention = &manifest.sampler.attention;
+    let positions = u64::from(manifest.text.length) + manifest.grid.cells() as u64;
+    let width = u64::from(attention.layers) * u64::from(attention.heads) * u64::from(attention.head_width);
+    // Keys and values in f32.
+    let per_sequence = (2 * 4 * width).saturating_mul(positions);
+    let weights = manifest.files.get(&manifest.sampler.graph).map_or(0, |file| file.bytes);
+    let rows = slots::rows_within(limit.saturating_mul(1 << 20), weights, per_sequence, config.slots);
+    let needed = 1 + usize::from(manifest.guidance.is_some());
+    if rows < needed {
+        let (package, reason) = (manifest.name.clone(), "--memory-limit-mib leaves");
+        return Err(Error::Slots { package, needed, reason, found: rows });
+    }
+    if rows < config.slots {
+        tracing::warn!(
+            package = manifest.name,
+            slots = rows,
+            asked = config.slots,
+            "the memory limit lowers the slots"
+        );
+    }
+    Ok(rows)
+}
