@@ -7,10 +7,10 @@ ORT := $(TOOLS)/onnxruntime/.unpacked
 PY := $(TOOLS)/python/bin/python
 PROMPT ?= an armchair in the shape of an avocado
 
-.PHONY: demo test serve bench lint onnxruntime python clean help
+.PHONY: demo test test-deploy serve bench lint onnxruntime python clean help
 
 help: ## this text
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: onnxruntime ## draw PROMPT ("an armchair in the shape of an avocado") with the embedded model into out/
 	$(CARGO) build --release --locked
@@ -23,7 +23,11 @@ serve: onnxruntime ## run all five services in the foreground, the gateway on 12
 test: onnxruntime python ## every test: Rust, Python, deployment
 	$(CARGO) build --workspace --bins --examples --locked
 	$(CARGO) test --workspace --locked
-	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python deploy
+	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python
+
+test-deploy: onnxruntime python ## the compose file started, manifests and alerts checked (Debian, root, podman, kubectl)
+	$(CARGO) build --workspace --bins --locked
+	PYTHONPATH=clients/python/src $(PY) -m pytest -q deploy/tests
 
 bench: onnxruntime ## the benchmarks of BENCHMARKS.md
 	$(CARGO) bench --locked -p easel-tests
