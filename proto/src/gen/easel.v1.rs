@@ -1267,6 +1267,7 @@ pub mod decoder_service_client {
         }
         /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
         /// been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
+        /// The response's head comes as soon as the header has been accepted.
         pub async fn decode(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::DecodeRequest>,
@@ -1336,6 +1337,7 @@ pub mod decoder_service_server {
             + 'static;
         /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
         /// been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
+        /// The response's head comes as soon as the header has been accepted.
         async fn decode(
             &self,
             request: tonic::Request<tonic::Streaming<super::DecodeRequest>>,
@@ -1713,6 +1715,7 @@ pub mod ranker_service_client {
             self
         }
         /// The header with the caption first, then pictures; a score for each comes back as it is ready.
+        /// The response's head comes as soon as the header has been accepted.
         pub async fn rank(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::RankRequest>,
@@ -1806,6 +1809,7 @@ pub mod ranker_service_server {
             + std::marker::Send
             + 'static;
         /// The header with the caption first, then pictures; a score for each comes back as it is ready.
+        /// The response's head comes as soon as the header has been accepted.
         async fn rank(
             &self,
             request: tonic::Request<tonic::Streaming<super::RankRequest>>,
@@ -2412,7 +2416,7 @@ pub struct GenerateRequest {
     /// The caption as tokens of the sampler's vocabulary, instead of a tokenized prompt. If there is a prompt as well, it is used for the ranking.
     #[prost(uint32, repeated, tag = "3")]
     pub text_tokens: ::prost::alloc::vec::Vec<u32>,
-    /// How many pictures to draw; 0: one.
+    /// How many pictures to draw, 1 … limits.max_candidates.
     #[prost(uint32, tag = "4")]
     pub candidates: u32,
     /// How many of the best to send; 0: all. Needs a package that ranks.
@@ -2592,6 +2596,7 @@ pub mod generate_response {
         /// Image tokens drawn, all candidates.
         #[prost(uint32, tag = "4")]
         pub tokens_drawn: u32,
+        /// Tokens drawn, over the time from the sampler's admission to its last token.
         #[prost(double, tag = "5")]
         pub tokens_per_second: f64,
     }
@@ -2848,7 +2853,7 @@ pub mod gateway_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Draws pictures of a caption. Events, in this order for each candidate: queued (any number), started, progress and previews, its picture; then, once,
+        /// Draws pictures of a caption. Events, in this order for each candidate: queued (once or more), started, progress and previews, its picture; then, once,
         /// ranking and finished. Cancelling the call, or its deadline, stops the work in every stage. UNAVAILABLE names the stage that is missing;
         /// RESOURCE_EXHAUSTED carries RetryInfo; INVALID_ARGUMENT carries BadRequest with the field.
         pub async fn generate(
@@ -3021,7 +3026,7 @@ pub mod gateway_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Draws pictures of a caption. Events, in this order for each candidate: queued (any number), started, progress and previews, its picture; then, once,
+        /// Draws pictures of a caption. Events, in this order for each candidate: queued (once or more), started, progress and previews, its picture; then, once,
         /// ranking and finished. Cancelling the call, or its deadline, stops the work in every stage. UNAVAILABLE names the stage that is missing;
         /// RESOURCE_EXHAUSTED carries RetryInfo; INVALID_ARGUMENT carries BadRequest with the field.
         async fn generate(

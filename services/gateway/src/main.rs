@@ -1,2 +1,18 @@
 //! The gateway's process.
-fn main() {}
+
+use clap::Parser;
+use easel_gateway::Config;
+use easel_server::{serve, telemetry};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    config.validate()?;
+    let stop = serve::shutdown_signal()?;
+    let telemetry = telemetry::init(easel_proto::stage::GATEWAY, &config.server)?;
+    let listener = TcpListener::bind(config.listen).await?;
+    let result = easel_gateway::serve(listener, config, stop).await;
+    telemetry.shutdown();
+    Ok(result?)
+}

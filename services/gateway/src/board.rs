@@ -1,0 +1,310 @@
+//! What is known of each candidate of a request so far. No waiting, no stages: facts in, completed candidates out.
+
+use std::time::Instant;
+
+use easel_proto::v1::generate_response::Progress;
+use easel_proto::v1::generate_response::ranking::Entry;
+use easel_proto::v1::{Picture, TokenChunk};
+
+/// A candidate of which all is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Complete {
+    pub(crate) candidate: u32,
+    pub(crate) seed: u64,
+    pub(crate) picture: Picture,
+    pub(crate) clip_score: Option<f32>,
+    pub(crate) image_tokens: Vec<u32>,
+    pub(crate) log_likelihood: f64,
+}
+
+/// What a stage said that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Nonsense {
+    #[error("answered for a candidate that there is not")]
+    Candidate,
+    #[error("answered out of order")]
+    Order,
+    #[error("gave a picture of the wrong size")]
+    Picture,
+    #[error("gave a score that is no number")]
+    Score,
+}
+
+/// What has to be known of a request's pictures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Tokens of a picture.
+    pub(crate) cells: u32,
+    /// Of which are given.
+    pub(crate) given: u32,
+    /// Pixels.
+    pub(crate) width: u32,
+    /// Pixels.
+    pub(crate) height: u32,
+    /// Whether candidates are scored.
+    pub(crate) ranked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Candidate {
+    seed: u64,
+    tokens: Vec<u32>,
+    // When how many tokens were there: the first that was drawn.
+    start: Option<(Instant, u32)>,
+    log_likelihood: Option<f64>,
+    picture: Option<Picture>,
+    clip_score: Option<f32>,
+    delivered: bool,
+}
+
+/// The candidates of one request.
+#[derive(Debug)]
+pub(crate) struct Board {
+    shape: Shape,
+    candidates: Vec<Candidate>,
+}
+
+impl Board {
+    /// Candidates 0, 1, … with these seeds; nothing is known of them yet.
+    pub(crate) fn new(shape: Shape, seeds: &[u64]) -> Self {
+        let candidate = |&seed| Candidate { seed, ..Candidate::default() };
+        Self { shape, candidates: seeds.iter().map(candidate).collect() }
+    }
+
+    fn candidate(&mut self, id: u32) -> Result<&mut Candidate, Nonsense> {
+        self.candidates.get_mut(id as usize).ok_or(Nonsense::Candidate)
+    }
+
+    /// The sampler drew more of a candidate, at `now`.
+    pub(crate) fn drew(&mut self, chunk: &TokenChunk, now: Instant) -> Result<Progress, Nonsense> {
+        let Shape { cells, given, .. } = self.shape;
+        let candidate = self.candidate(chunk.candidate)?;
+        let done = candidate.tokens.len() + chunk.tokens.len();
+        let follows = chunk.start as usize == candidate.tokens.len() && done <= cells as usize;
+        if chunk.tokens.is_empty() || !follows || candidate.log_likelihood.is_some() {
+            return Err(Nonsense::Order);
+        }
+        candidate.tokens.extend_from_slice(&chunk.tokens);
+        let done = done as u32;
+        let rate = match candidate.start {
+            Some((since, from)) if from >= given => {
+                f64::from(done - from) / now.duration_since(since).as_secs_f64().max(f64::MIN_POSITIVE)
+            }
+            _ => {
+                candidate.start = Some((now, done));
+                0.0
+            }
+        };
+        let tokens_per_second = if rate.is_finite() { rate } else { 0.0 };
+        Ok(Progress { candidate: chunk.candidate, tokens_done: done, tokens_total: cells, tokens_per_second })
+    }
+
+    /// The sampler has finished a candidate.
+    pub(crate) fn finished(&mut self, id: u32, log_likelihood: f64) -> Result<Option<Complete>, Nonsense> {
+        let cells = self.shape.cells as usize;
+        let candidate = self.candidate(id)?;
+        if candidate.tokens.len() != cells || candidate.log_likelihood.is_some() {
+            return Err(Nonsense::Order);
+        }
+        candidate.log_likelihood = Some(log_likelihood);
+        Ok(self.complete(id))
+    }
+
+    /// The decoder showed a part of a candidate.
+    pub(crate) fn previewed(&mut self, id: u32, picture: &Picture) -> Result<(), Nonsense> {
+        self.check(picture)?;
+        let candidate = self.candidate(id)?;
+        match candidate.delivered || candidate.picture.is_some() {
+            true => Err(Nonsense::Order),
+            false => Ok(()),
+        }
+    }
+
+    /// The decoder has finished a candidate's picture.
+    pub(crate) fn decoded(&mut self, id: u32, picture: Picture) -> Result<Option<Complete>, Nonsense> {
+        self.check(&picture)?;
+        let candidate = self.candidate(id)?;
+        if candidate.delivered || candidate.picture.replace(picture).is_some() {
+            return Err(Nonsense::Order);
+        }
+        Ok(self.complete(id))
+    }
+
+    /// The ranker has scored a candidate's picture.
+    pub(crate) fn scored(&mut self, id: u32, clip_score: f32) -> Result<Option<Complete>, Nonsense> {
+        if !clip_score.is_finite() {
+            return Err(Nonsense::Score);
+        }
+        let candidate = self.candidate(id)?;
+        if candidate.picture.is_none() || candidate.clip_score.replace(clip_score).is_some() {
+            return Err(Nonsense::Order);
+        }
+        Ok(self.complete(id))
+    }
+
+    fn check(&self, picture: &Picture) -> Result<(), Nonsense> {
+        let Shape { width, height, .. } = self.shape;
+        let bytes = width as usize * height as usize * 3;
+        match picture.width == width && picture.height == height && picture.rgb8.len() == bytes {
+            true => Ok(()),
+            false => Err(Nonsense::Picture),
+        }
+    }
+
+    /// Hands a candidate out, once, when all is known of it.
+    fn complete(&mut self, id: u32) -> Option<Complete> {
+        let ranked = self.shape.ranked;
+        let candidate = &mut self.candidates[id as usize];
+        let log_likelihood = candidate.log_likelihood?;
+        if ranked && candidate.clip_score.is_none() {
+            return None;
+        }
+        let picture = candidate.picture.take()?;
+        candidate.delivered = true;
+        Some(Complete {
+            candidate: id,
+            seed: candidate.seed,
+            picture,
+            clip_score: candidate.clip_score,
+            image_tokens: std::mem::take(&mut candidate.tokens),
+            log_likelihood,
+        })
+    }
+
+    /// Whether the sampler has finished all candidates.
+    pub(crate) fn all_finished(&self) -> bool {
+        self.candidates.iter().all(|candidate| candidate.log_likelihood.is_some())
+    }
+
+    /// Whether all candidates have their picture.
+    pub(crate) fn all_decoded(&self) -> bool {
+        self.candidates.iter().all(|candidate| candidate.delivered || candidate.picture.is_some())
+    }
+
+    /// Whether all candidates have their score.
+    pub(crate) fn all_scored(&self) -> bool {
+        self.candidates.iter().all(|candidate| candidate.clip_score.is_some())
+    }
+
+    /// The candidates, best first: by score, the lower id first on a tie. Empty when nothing ranks.
+    pub(crate) fn ranking(&self) -> Vec<Entry> {
+        let entry = |(id, candidate): (usize, &Candidate)| {
+            let clip_score = candidate.clip_score?;
+            let log_likelihood = candidate.log_likelihood.unwrap_or_default();
+            Some(Entry { candidate: id as u32, seed: candidate.seed, clip_score, log_likelihood })
+        };
+        let mut entries: Vec<Entry> = self.candidates.iter().enumerate().filter_map(entry).collect();
+        entries.sort_by(|a, b| b.clip_score.total_cmp(&a.clip_score).then(a.candidate.cmp(&b.candidate)));
+        entries
+    }
+}
+
+/// The best of a request's pictures, at most so many.
+#[derive(Debug)]
+pub(crate) struct Best {
+    room: usize,
+    pictures: Vec<Complete>,
+}
+
+impl Best {
+    /// Room for `room` pictures.
+    pub(crate) fn new(room: usize) -> Self {
+        Self { room, pictures: Vec::new() }
+    }
+
+    /// Takes a picture in, and drops the worst when there is no room for all.
+    pub(crate) fn insert(&mut self, picture: Complete) {
+        let better = |other: &Complete| {
+            let by_score = other.clip_score.unwrap_or(f32::MIN).total_cmp(&picture.clip_score.unwrap_or(f32::MIN));
+            by_score.then(picture.candidate.cmp(&other.candidate)).is_gt()
+        };
+        let place = self.pictures.partition_point(better);
+        self.pictures.insert(place, picture);
+        self.pictures.truncate(self.room);
+    }
+
+    /// The pictures, best first.
+    pub(crate) fn take(&mut self) -> Vec<Complete> {
+        std::mem::take(&mut self.pictures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { cells: 4, given: 0, width: 2, height: 1, ranked: true };
+
+    fn picture(value: u8) -> Picture {
+        Picture { width: 2, height: 1, rgb8: vec![value; 6].into() }
+    }
+
+    fn chunk(candidate: u32, start: u32, tokens: &[u32]) -> TokenChunk {
+        TokenChunk { candidate, start, tokens: tokens.to_vec() }
+    }
+
+    #[test]
+    fn a_candidate_is_complete_when_all_is_known_in_whatever_order() {
+        let mut board = Board::new(SHAPE, &[7, 8]);
+        board.drew(&chunk(1, 0, &[1, 2, 3, 4]), Instant::now()).unwrap();
+        assert_eq!(board.decoded(1, picture(9)).unwrap(), None);
+        assert_eq!(board.scored(1, 0.5).unwrap(), None);
+        let complete = board.finished(1, -3.0).unwrap().unwrap();
+        assert_eq!((complete.seed, complete.clip_score, complete.log_likelihood), (8, Some(0.5), -3.0));
+        assert_eq!(complete.image_tokens, [1, 2, 3, 4]);
+        assert!(!board.all_finished() && !board.all_decoded() && !board.all_scored());
+    }
+
+    #[test]
+    fn the_rate_counts_what_was_drawn_and_not_what_was_given() {
+        let mut board = Board::new(Shape { given: 2, ..SHAPE }, &[0]);
+        let now = Instant::now();
+        assert_eq!(board.drew(&chunk(0, 0, &[1, 1]), now).unwrap().tokens_per_second, 0.0);
+        let progress = board.drew(&chunk(0, 2, &[1, 1]), now + Duration::from_secs(4)).unwrap();
+        assert_eq!((progress.tokens_done, progress.tokens_total, progress.tokens_per_second), (4, 4, 0.5));
+    }
+
+    #[test]
+    fn what_cannot_be_is_noticed() {
+        let mut board = Board::new(SHAPE, &[0]);
+        let now = Instant::now();
+        assert_eq!(board.drew(&chunk(1, 0, &[1]), now).unwrap_err(), Nonsense::Candidate);
+        assert_eq!(board.drew(&chunk(0, 1, &[1]), now).unwrap_err(), Nonsense::Order);
+        assert_eq!(board.drew(&chunk(0, 0, &[1; 5]), now).unwrap_err(), Nonsense::Order);
+        assert_eq!(board.finished(0, 0.0).unwrap_err(), Nonsense::Order);
+        assert_eq!(board.scored(0, 0.0).unwrap_err(), Nonsense::Order);
+        assert_eq!(board.scored(0, f32::NAN).unwrap_err(), Nonsense::Score);
+        let wrong = Picture { width: 3, ..picture(0) };
+        assert_eq!(board.decoded(0, wrong).unwrap_err(), Nonsense::Picture);
+    }
+
+    fn complete(candidate: u32, score: f32) -> Complete {
+        let (picture, image_tokens) = (picture(0), Vec::new());
+        Complete { candidate, seed: 0, picture, clip_score: Some(score), image_tokens, log_likelihood: 0.0 }
+    }
+
+    #[test]
+    fn the_best_are_kept_and_the_lower_id_wins_a_tie() {
+        let mut best = Best::new(2);
+        for (candidate, score) in [(3, 0.1), (2, 0.5), (1, 0.5), (0, 0.2)] {
+            best.insert(complete(candidate, score));
+        }
+        let kept: Vec<u32> = best.take().iter().map(|picture| picture.candidate).collect();
+        assert_eq!(kept, [1, 2]);
+    }
+
+    #[test]
+    fn the_ranking_is_sorted() {
+        let mut board = Board::new(SHAPE, &[0, 1, 2]);
+        for (id, score) in [(0, 0.1), (1, 0.7), (2, 0.7)] {
+            board.decoded(id, picture(0)).unwrap();
+            board.scored(id, score).unwrap();
+        }
+        let order: Vec<u32> = board.ranking().iter().map(|entry| entry.candidate).collect();
+        assert_eq!(order, [1, 2, 0]);
+    }
+}
