@@ -192,3 +192,52 @@ fn mix(weights: &[f32], seen: Seen, head: &Head<'_>, context: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mask::Mask, pool::Planes, test::Random};
+
+    /// Distance in units of the last place.
+    fn ulp(found: f32, exact: f64) -> f64 {
+        let nearest = exact as f32;
+        let unit = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
+        (f64::from(found) - exact).abs() / unit
+    }
+
+    #[test]
+    fn the_exponential_is_close_and_rises() {
+        assert_eq!(exponential(0.0), 1.0);
+        assert!(exponential(f32::NEG_INFINITY) < 2e-38);
+        assert!(exponential(f32::NAN).is_nan());
+        let numbers =
+            (0..2_000_000).map(|i| -87.0 * i as f32 / 2e6).chain((0..2_000_000).map(|i| -1e-3 * i as f32 / 2e6));
+        let worst = numbers.map(|x| ulp(exponential(x), f64::from(x).exp())).fold(0.0, f64::max);
+        assert!(worst <= 2.0, "{worst}");
+        let near = (0..1_000_000).map(|i| exponential(-f32::from_bits(0x3000_0000 + i * 256)));
+        assert!(near.is_sorted_by(|a, b| a >= b));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn every_build_gives_the_same_bits() {
+        if !std::arch::is_x86_feature_detected!("avx2") {
+            return;
+        }
+        let mut random = Random(7);
+        for width in [1, 5, 8, 31, 48, 64] {
+            let padded = usize::next_multiple_of(width, LANES);
+            let mut plane = || (0..80 * padded).map(|_| random.normal()).collect::<Vec<f32>>();
+            let (keys, values, query) = (plane(), plane(), plane());
+            let own = Planes { keys: &keys, values: &values };
+            let head = Head { prefix_length: 0, prefix: own, own };
+            let seen = Seen { text: 16, image_start: 16, image: Mask::Convolution(5).runs(8, 63) };
+            let mut contexts = [vec![0.0; width], vec![0.0; width]];
+            let [any, avx2] = &mut contexts;
+            attend_any(&query[..width], 0.3, seen, &head, &mut Scratch::default(), any);
+            // SAFETY: the machine has AVX2.
+            unsafe { attend_avx2(&query[..width], 0.3, seen, &head, &mut Scratch::default(), avx2) };
+            assert!(any.iter().zip(avx2).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}

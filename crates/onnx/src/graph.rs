@@ -1,6 +1,6 @@
 //! An ONNX file as a session on a device.
 
-use std::{fs, num::NonZero, path::Path, sync::Arc, thread};
+use std::{num::NonZero, path::Path, sync::Arc, thread};
 
 use easel_package::Package;
 use ort::{
@@ -44,8 +44,12 @@ impl Graph {
         contract: &Contract<N>,
     ) -> Result<Self, Error> {
         let path = package.file(file)?;
-        let weights = fs::metadata(&path).map_or(0, |data| data.len());
-        options.check_memory(format_args!("the weights of {file}"), weights)?;
+        // Weights too large for the file lie beside it, where ONNX Runtime finds them by itself.
+        let weights = format!("{file}.data");
+        if package.manifest().files.contains_key(&weights) {
+            package.file(&weights)?;
+        }
+        options.check_memory(format_args!("the weights of {file}"), weight_bytes(package, file))?;
         let loader = Loader { runtime, file, path: &path, options, operators };
         let (session, device) = loader.session()?;
         contract::check(file, "input", session.inputs(), &contract.inputs)?;
@@ -154,6 +158,13 @@ impl Loader<'_> {
         }
         Ok(builder)
     }
+}
+
+/// Bytes of a graph and of the weights beside it.
+pub(crate) fn weight_bytes(package: &Package, file: &str) -> u64 {
+    let files = &package.manifest().files;
+    let bytes = |name: &str| files.get(name).map_or(0, |entry| entry.bytes);
+    bytes(file) + bytes(&format!("{file}.data"))
 }
 
 /// Whether the library was built with CUDA; whether it works, a session tells.

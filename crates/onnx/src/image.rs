@@ -129,7 +129,7 @@ pub(crate) fn pictures<'a>(
 
 /// How many items of `item` numbers there are; at least one.
 pub(crate) fn whole(field: &str, numbers: usize, item: usize) -> Result<usize, Error> {
-    if numbers == 0 || numbers % item != 0 {
+    if numbers == 0 || !numbers.is_multiple_of(item) {
         return Err(Error::input(field, format_args!("a multiple of {item} numbers"), numbers));
     }
     Ok(numbers / item)

@@ -27,6 +27,8 @@ mod operator;
 mod options;
 mod pool;
 mod runtime;
+#[cfg(test)]
+mod test;
 mod transformer;
 
 pub use clip::Clip;

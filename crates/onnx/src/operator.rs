@@ -237,3 +237,6 @@ impl Chunks {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.width), self.width) }
     }
 }
+
+#[cfg(test)]
+mod tests;

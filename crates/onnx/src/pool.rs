@@ -249,3 +249,87 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const GEOMETRY: Geometry = Geometry { layers: 1, heads: 1, head_width: 4, text_length: 2, rows: 1, columns: 2 };
+
+    fn row(slot: usize, position: u32) -> Row {
+        Row { slot, token: 0, position, logits: false }
+    }
+
+    fn refusal(pool: &mut Pool, rows: &[Row]) -> String {
+        pool.reserve(rows).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_slot_takes_its_memory_when_it_is_begun() {
+        let mut pool = Pool::new(GEOMETRY, 3);
+        assert_eq!(GEOMETRY.sequence_bytes(), 2 * 4 * 8 * 4);
+        assert!(!pool.holds(1, 0));
+        pool.begin(1, None).unwrap();
+        assert!(pool.holds(1, 3) && !pool.holds(1, 4) && !pool.holds(1, -1) && !pool.holds(2, 0) && !pool.holds(3, 0));
+    }
+
+    #[test]
+    fn rows_follow_one_another() {
+        let mut pool = Pool::new(GEOMETRY, 2);
+        assert_eq!(refusal(&mut pool, &[row(0, 0)]), "rows[0].slot: expected a slot that was begun, found 0");
+        pool.begin(0, None).unwrap();
+        assert_eq!(refusal(&mut pool, &[row(2, 0)]), "rows[0].slot: expected 0 … 1, found 2");
+        assert_eq!(
+            refusal(&mut pool, &[row(0, 0), row(0, 2)]),
+            "rows[1].position: expected 1, the next of slot 0, found 2"
+        );
+        pool.reserve(&[row(0, 0), row(0, 1)]).unwrap();
+        pool.settle(&[row(0, 0), row(0, 1)], true);
+        pool.reserve(&[row(0, 2), row(0, 3)]).unwrap();
+        pool.settle(&[row(0, 2), row(0, 3)], true);
+        assert_eq!(refusal(&mut pool, &[row(0, 4)]), "rows[0].position: expected an unfinished sequence, found 4");
+    }
+
+    #[test]
+    fn a_failed_step_ends_its_sequences_alone() {
+        let mut pool = Pool::new(GEOMETRY, 2);
+        pool.begin(0, None).unwrap();
+        pool.begin(1, None).unwrap();
+        pool.reserve(&[row(0, 0)]).unwrap();
+        pool.settle(&[row(0, 0)], false);
+        assert_eq!(refusal(&mut pool, &[row(0, 1)]), "rows[0].slot: expected a slot that was begun, found 0");
+        pool.reserve(&[row(1, 0)]).unwrap();
+    }
+
+    #[test]
+    fn a_prefix_is_computed_whole_and_kept() {
+        let mut pool = Pool::new(GEOMETRY, 4);
+        pool.begin(0, None).unwrap();
+        pool.reserve(&[row(0, 0), row(0, 1)]).unwrap();
+        pool.settle(&[row(0, 0), row(0, 1)], true);
+        let mut refused = |slot, prefix| pool.begin(slot, Some(prefix)).unwrap_err().to_string();
+        let found = refused(1, Prefix { slot: 0, length: 3 });
+        assert_eq!(found, "prefix.length: expected 1 … 2, what slot 0 holds, found 3");
+        assert_eq!(refused(1, Prefix { slot: 1, length: 1 }), "prefix.slot: expected another slot, found 1");
+        assert_eq!(refused(1, Prefix { slot: 4, length: 1 }), "prefix.slot: expected 0 … 3, found 4");
+
+        pool.begin(1, Some(Prefix { slot: 0, length: 2 })).unwrap();
+        let error = pool.begin(2, Some(Prefix { slot: 1, length: 1 })).unwrap_err().to_string();
+        assert_eq!(error, "prefix.slot: expected a slot without a prefix of its own, found 1");
+        pool.reserve(&[row(1, 2)]).unwrap();
+        pool.settle(&[row(1, 2)], true);
+        pool.begin(0, None).unwrap();
+        assert_eq!(
+            refusal(&mut pool, &[row(1, 3)]),
+            "rows[0].slot: expected a prefix still in slot 0, found another sequence"
+        );
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_an_error() {
+        let huge = Geometry { layers: 1024, heads: 1024, head_width: 1024, text_length: 1, rows: 1024, columns: 1024 };
+        assert!(matches!(Pool::new(huge, 1).begin(0, None), Err(Error::Exhausted { .. })));
+    }
+}

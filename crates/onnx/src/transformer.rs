@@ -1,4 +1,4 @@
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use easel_package::Package;
 use ort::value::{DynValue, TensorElementType, TensorRef};
@@ -9,7 +9,7 @@ use crate::{
         Dimension::{Any, Is},
         Port,
     },
-    graph::{Contract, Graph},
+    graph::{Contract, Graph, weight_bytes},
     operator::Shared,
     pool::{Geometry, Pool},
 };
@@ -69,12 +69,13 @@ impl Transformer {
         if sequences == 0 {
             return Err(Error::input("sequences", "at least 1", 0));
         }
-        let bytes = (geometry.sequence_bytes() as u64).saturating_mul(sequences as u64);
-        options.check_memory(format_args!("the keys and values of {sequences} sequences"), bytes)?;
         let file = &manifest.sampler.graph;
+        let bytes = (geometry.sequence_bytes() as u64).saturating_mul(sequences as u64);
+        let what = format_args!("the weights of {file} and the keys and values of {sequences} sequences");
+        options.check_memory(what, bytes.saturating_add(weight_bytes(package, file)))?;
         let shared = Shared::new(Pool::new(geometry, sequences));
         let failed = |error: ort::Error| Error::Graph { file: file.clone(), reason: error.to_string() };
-        let operators = Arc::new(shared.domain().map_err(failed)?);
+        let operators = shared.domain().map_err(failed)?.into();
         let contract = contract(manifest.codebook as usize);
         let graph = Graph::load(runtime, package, file, options, Some(operators), &contract)?;
         shared.check_layers(file)?;
@@ -128,8 +129,8 @@ impl Transformer {
         if row.token < bound {
             return Ok(());
         }
-        let kind = if text { "text" } else { "image" };
-        Err(Error::input(format!("rows[{i}].token"), format_args!("an {kind} id of 0 … {}", bound - 1), row.token))
+        let kind = if text { "a text" } else { "an image" };
+        Err(Error::input(format!("rows[{i}].token"), format_args!("{kind} id of 0 … {}", bound - 1), row.token))
     }
 
     fn run(&mut self, rows: &[Row]) -> Result<DynValue, Error> {

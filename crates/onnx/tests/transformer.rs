@@ -1,0 +1,181 @@
+//! The sampler's engine: no bit of a sequence depends on how it was computed, and nothing wrong gets in.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Fixture, Random, cpu, middle, tiny};
+use easel_import::synthetic::Geometry;
+use easel_onnx::{Prefix, Row, Runtime, Transformer};
+use easel_package::Package;
+
+/// Captions, the second half of them equal to the first caption, and their pictures.
+struct Sequences {
+    text_length: usize,
+    tokens: Vec<Vec<u32>>,
+}
+
+/// The logits after every position, from the last text position on, of every sequence.
+type Logits = Vec<Vec<Vec<f32>>>;
+
+impl Sequences {
+    fn random(package: &Package, count: usize, random: &mut Random) -> Self {
+        let manifest = package.manifest();
+        let text_length = manifest.text.length as usize;
+        let mut caption = || (0..text_length).map(|_| random.below(manifest.text.vocabulary as usize) as u32).collect();
+        let mut tokens: Vec<Vec<u32>> = (0..count.div_ceil(2)).map(|_| caption()).collect();
+        tokens.resize(count, tokens[0].clone());
+        for tokens in &mut tokens {
+            tokens.extend((0..manifest.grid.cells()).map(|_| random.below(manifest.codebook as usize) as u32));
+        }
+        Self { text_length, tokens }
+    }
+
+    fn row(&self, slot: usize, position: usize) -> Row {
+        let logits = position + 1 >= self.text_length;
+        Row { slot, token: self.tokens[slot][position], position: position as u32, logits }
+    }
+
+    fn collect(&self, transformer: &mut Transformer, rows: &[Row], codebook: usize, logits: &mut Logits) {
+        let out = transformer.step(rows).unwrap();
+        let wanted = rows.iter().filter(|row| row.logits);
+        assert_eq!(out.len(), wanted.clone().count() * codebook);
+        for (row, out) in wanted.zip(out.chunks_exact(codebook)) {
+            logits[row.slot].push(out.to_vec());
+        }
+    }
+
+    /// Each sequence alone, token by token.
+    fn alone(&self, transformer: &mut Transformer, codebook: usize) -> Logits {
+        let mut logits = vec![Vec::new(); self.tokens.len()];
+        for slot in 0..self.tokens.len() {
+            transformer.begin(slot, None).unwrap();
+            for position in 0..self.tokens[slot].len() {
+                self.collect(transformer, &[self.row(slot, position)], codebook, &mut logits);
+            }
+        }
+        logits
+    }
+
+    /// All at once: captions as prefills, then one token of each sequence a step, in any order.
+    fn in_step(&self, transformer: &mut Transformer, codebook: usize, random: &mut Random) -> Logits {
+        let mut logits = vec![Vec::new(); self.tokens.len()];
+        for slot in 0..self.tokens.len() {
+            transformer.begin(slot, None).unwrap();
+            let rows: Vec<Row> = (0..self.text_length).map(|position| self.row(slot, position)).collect();
+            self.collect(transformer, &rows, codebook, &mut logits);
+        }
+        for position in self.text_length..self.tokens[0].len() {
+            let mut rows: Vec<Row> = (0..self.tokens.len()).map(|slot| self.row(slot, position)).collect();
+            random.shuffle(&mut rows);
+            self.collect(transformer, &rows, codebook, &mut logits);
+        }
+        logits
+    }
+
+    /// Any number of tokens of any sequences in a call; the sequences with the first caption read it from a slot of its own.
+    fn ragged(&self, transformer: &mut Transformer, codebook: usize, random: &mut Random) -> Logits {
+        let count = self.tokens.len();
+        let mut logits = vec![Vec::new(); count];
+        transformer.begin(count, None).unwrap();
+        let caption = |position| Row { slot: count, ..self.row(0, position) };
+        let rows: Vec<Row> = (0..self.text_length).map(caption).collect();
+        let first = transformer.step(&rows).unwrap().to_vec();
+        let mut next = vec![0; count];
+        for slot in 0..count {
+            let shared = self.tokens[slot][..self.text_length] == self.tokens[0][..self.text_length];
+            let prefix = shared.then_some(Prefix { slot: count, length: self.text_length as u32 });
+            transformer.begin(slot, prefix).unwrap();
+            if shared {
+                next[slot] = self.text_length;
+                logits[slot].push(first.clone());
+            }
+        }
+        while next.iter().any(|&next| next < self.tokens[0].len()) {
+            let mut rows = Vec::new();
+            for _ in 0..=random.below(40) {
+                let slot = random.below(count);
+                if next[slot] < self.tokens[slot].len() {
+                    rows.push(self.row(slot, next[slot]));
+                    next[slot] += 1;
+                }
+            }
+            self.collect(transformer, &rows, codebook, &mut logits);
+        }
+        logits
+    }
+}
+
+fn hold_bits(geometry: &Geometry, count: usize) {
+    let fixture = Fixture::new(geometry);
+    let codebook = fixture.package.manifest().codebook as usize;
+    let runtime = Runtime::load().unwrap();
+    let random = &mut Random(9);
+    let sequences = Sequences::random(&fixture.package, count, random);
+    let mut expected = None;
+    for threads in [1, 2] {
+        let mut transformer = Transformer::load(&runtime, &fixture.package, &cpu(threads), count + 1).unwrap();
+        let expected = expected.get_or_insert_with(|| sequences.alone(&mut transformer, codebook));
+        assert!(
+            expected.iter().flatten().flatten().all(|logit| logit.is_finite()) && expected[0] != expected[count - 1]
+        );
+        assert!(sequences.in_step(&mut transformer, codebook, random) == *expected, "in step, {threads} threads");
+        assert!(sequences.ragged(&mut transformer, codebook, random) == *expected, "ragged, {threads} threads");
+    }
+}
+
+#[test]
+fn a_tiny_models_bits_do_not_depend_on_company_threads_or_prefill() {
+    hold_bits(&tiny(), 16);
+}
+
+#[test]
+fn a_larger_models_bits_do_not_depend_on_company_threads_or_prefill() {
+    hold_bits(&middle(), 16);
+}
+
+#[test]
+fn an_engine_can_move_to_its_thread() {
+    fn moves<T: Send>() {}
+    moves::<Transformer>();
+    moves::<easel_onnx::ImageDecoder>();
+    moves::<easel_onnx::ImageEncoder>();
+    moves::<easel_onnx::Clip>();
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_changes_nothing() {
+    let fixture = Fixture::new(&tiny());
+    let manifest = fixture.package.manifest();
+    let mut transformer = Transformer::load(&Runtime::load().unwrap(), &fixture.package, &cpu(1), 2).unwrap();
+    assert_eq!((transformer.device(), transformer.sequences()), ("cpu", 2));
+    let positions = manifest.text.length as usize + manifest.grid.cells();
+    assert_eq!(transformer.kv_bytes_per_sequence(), 4 * 2 * positions * 32 * 4);
+    let row = |slot, token, position| Row { slot, token, position, logits: true };
+
+    transformer.begin(0, None).unwrap();
+    let expected = transformer.step(&[row(0, 1, 0)]).unwrap().to_vec();
+    transformer.begin(0, None).unwrap();
+    let text = manifest.text.vocabulary;
+    let mut refused = |rows: &[Row], message: &str| {
+        assert_eq!(transformer.step(rows).unwrap_err().to_string(), message);
+    };
+    let message = format!("rows[0].token: expected a text id of 0 … {}, found {text}", text - 1);
+    refused(&[row(0, text, 0)], &message);
+    refused(&[row(0, 200, 16)], "rows[0].token: expected an image id of 0 … 199, found 200");
+    refused(&[row(1, 0, 0)], "rows[0].slot: expected a slot that was begun, found 1");
+    refused(&[row(2, 0, 0)], "rows[0].slot: expected 0 … 1, found 2");
+    refused(&[row(0, 0, 0), row(0, 0, 2)], "rows[1].position: expected 1, the next of slot 0, found 2");
+    refused(&[row(0, 0, u32::MAX)], &format!("rows[0].position: expected 0, the next of slot 0, found {}", u32::MAX));
+    let error = transformer.begin(2, None).unwrap_err().to_string();
+    assert_eq!(error, "slot: expected 0 … 1, found 2");
+    assert_eq!(transformer.step(&[]).unwrap(), [0.0; 0]);
+    assert!(transformer.step(&[row(0, 1, 0)]).unwrap() == expected);
+
+    let silent: Vec<Row> = (1..16).map(|position| Row { logits: false, ..row(0, 0, position) }).collect();
+    assert_eq!(transformer.step(&silent).unwrap(), [0.0; 0]);
+    for position in 16..positions as u32 {
+        assert_eq!(transformer.step(&[row(0, 3, position)]).unwrap().len(), 200);
+    }
+    let message = format!("rows[0].position: expected an unfinished sequence, found {positions}");
+    assert_eq!(transformer.step(&[row(0, 3, positions as u32)]).unwrap_err().to_string(), message);
+}
