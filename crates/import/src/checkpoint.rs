@@ -34,6 +34,7 @@ struct Entry {
 impl<'a> Tensors<'a> {
     /// Maps the file; tensors are read when they are taken.
     pub(crate) fn open(path: &Path, read: &'a mut dyn FnMut(u64)) -> Result<Self, Error> {
+        size(path)?;
         let io = |source| Error::Io { path: path.into(), source };
         let file = File::open(path).map_err(io)?;
         // SAFETY: the map is only read, as bytes of which any value is valid; a checkpoint is not written to while it is imported.
@@ -47,6 +48,11 @@ impl<'a> Tensors<'a> {
         };
         let entries = metadata.tensors().into_iter().map(entry).collect();
         Ok(Self { path: path.into(), map, entries, read })
+    }
+
+    /// The SHA-256 of the whole file in lower-case hex.
+    pub(crate) fn digest(&self) -> String {
+        easel_package::sha256_hex(&self.map)
     }
 
     /// The shape of a tensor with as many axes as `N`.
@@ -115,13 +121,12 @@ fn elements<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> V
 
 /// A text file of at most `limit` bytes.
 pub(crate) fn text(path: &Path, limit: u64) -> Result<String, Error> {
-    let io = |source| Error::Io { path: path.into(), source };
-    let bytes = fs::metadata(path).map_err(io)?.len();
+    let bytes = size(path)?;
     if bytes > limit {
         let (expected, found) = (format!("at most {limit} bytes"), format!("{bytes}"));
         return Err(Error::File { path: path.into(), expected, found });
     }
-    let bytes = fs::read(path).map_err(io)?;
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     String::from_utf8(bytes).map_err(|_| Error::File {
         path: path.into(),
         expected: "UTF-8 text".into(),
@@ -129,7 +134,52 @@ pub(crate) fn text(path: &Path, limit: u64) -> Result<String, Error> {
     })
 }
 
-/// The size of a file.
+/// The size of a regular file.
 pub(crate) fn size(path: &Path) -> Result<u64, Error> {
-    fs::metadata(path).map(|m| m.len()).map_err(|source| Error::Io { path: path.into(), source })
+    let metadata = fs::metadata(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    if metadata.is_file() {
+        return Ok(metadata.len());
+    }
+    Err(Error::File { path: path.into(), expected: "a regular file".into(), found: "another kind".into() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use safetensors::{Dtype, tensor::TensorView};
+
+    use super::{Error, Tensors};
+
+    /// Reads `name` as two numbers from a file with three tensors.
+    fn take(name: &str) -> Result<(Vec<f32>, u64), Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let view = |dtype, bytes| TensorView::new(dtype, vec![2], bytes).unwrap();
+        let tensors = [
+            ("f16", view(Dtype::F16, &[0x00, 0x3c, 0x00, 0xc0])),
+            ("bf16", view(Dtype::BF16, &[0x80, 0x3f, 0x00, 0xc0])),
+            ("i16", view(Dtype::I16, &[1, 0, 2, 0])),
+            ("nan", view(Dtype::F32, &[0, 0, 0xc0, 0x7f, 0, 0, 0, 0])),
+        ];
+        fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        let mut bytes = 0;
+        let mut read = |n| bytes += n;
+        let values = Tensors::open(&path, &mut read)?.take(name, &[2])?.values;
+        Ok((values, bytes))
+    }
+
+    #[test]
+    fn halves_are_widened_exactly() {
+        assert_eq!(take("f16").unwrap(), (vec![1.0, -2.0], 4));
+        assert_eq!(take("bf16").unwrap(), (vec![1.0, -2.0], 4));
+    }
+
+    #[test]
+    fn integers_and_nan_are_refused() {
+        let message = |name| take(name).unwrap_err().to_string();
+        assert!(message("i16").ends_with("tensor i16: expected float32, float16 or bfloat16, found type I16"));
+        assert!(message("nan").ends_with("tensor nan: expected finite numbers, found NaN"));
+    }
 }

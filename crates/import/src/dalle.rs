@@ -4,6 +4,8 @@ mod config;
 mod dvae;
 mod ranker;
 mod sampler;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +39,7 @@ pub(crate) fn bytes(folder: &Path) -> Result<u64, Error> {
     TENSORS.iter().map(|name| checkpoint::size(&folder.join(name))).sum()
 }
 
-/// Writes the graphs and vocabularies into `out`; what they say is in the manifest, whose files are not filled in.
+/// Writes the graphs and vocabularies into `out` and says in a manifest what they are; its list of files is left empty.
 pub(crate) fn import(
     config: (&Path, &str),
     folder: &Path,
@@ -47,17 +49,26 @@ pub(crate) fn import(
 ) -> Result<Manifest, Error> {
     let config = Config::parse(config.0, config.1)?;
     let writer = Writer { folder, out, options };
+    let mut provenance = BTreeMap::from([
+        ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
+        ("weights".into(), options.weights.to_string()),
+    ]);
+    let mut source =
+        |name: &str, tensors: &Tensors<'_>| provenance.insert(format!("sha256 of {name}"), tensors.digest());
     writer.vocabularies(&config)?;
     let graph = writer.graph("sampler", TENSORS[0])?;
     let tensors = Tensors::open(&folder.join(TENSORS[0]), read)?;
+    source(TENSORS[0], &tensors);
     writer.write(sampler::build(graph, tensors, &config)?, "sampler", SAMPLER_CONTRACT)?;
     let mut tensors = Tensors::open(&folder.join(TENSORS[1]), read)?;
+    source(TENSORS[1], &tensors);
     let graph = writer.graph("decoder", TENSORS[1])?;
     writer.write(dvae::decoder(graph, &mut tensors, &config)?, "decoder", "easel.decoder/1")?;
     let graph = writer.graph("encoder", TENSORS[1])?;
     writer.write(dvae::encoder(graph, &mut tensors, &config)?, "encoder", "easel.encoder/1")?;
     tensors.finish(None)?;
     let mut tensors = Tensors::open(&folder.join(TENSORS[2]), read)?;
+    source(TENSORS[2], &tensors);
     let facts = ranker::facts(&mut tensors)?;
     vocabulary::ranker(&folder.join(RANKER_TOKENIZER), facts.vocabulary, config.clip.pad)?;
     let graph = writer.graph("ranker_image", TENSORS[2])?;
@@ -65,7 +76,7 @@ pub(crate) fn import(
     let graph = writer.graph("ranker_text", TENSORS[2])?;
     writer.write(ranker::text(graph, &mut tensors, &config.clip, &facts)?, "ranker_text", "easel.ranker/1")?;
     tensors.finish(None)?;
-    Ok(manifest(&config, &facts, folder.join(WORDS).exists(), options))
+    Ok(Manifest { provenance, ..manifest(&config, &facts, folder.join(WORDS).exists()) })
 }
 
 struct Writer<'a> {
@@ -105,7 +116,7 @@ impl Writer<'_> {
     }
 }
 
-fn manifest(config: &Config, facts: &Facts, words: bool, options: &ImportOptions) -> Manifest {
+fn manifest(config: &Config, facts: &Facts, words: bool) -> Manifest {
     let (t, c) = (&config.transformer, &config.clip);
     let square = |side: usize| Size { width: side as u32, height: side as u32 };
     Manifest {
@@ -116,7 +127,7 @@ fn manifest(config: &Config, facts: &Facts, words: bool, options: &ImportOptions
         description: config.description.clone(),
         family: "dalle".into(),
         examples: config.examples.clone(),
-        provenance: BTreeMap::from([("weights".into(), options.weights.to_string())]),
+        provenance: BTreeMap::new(),
         image: square(config.dvae.image_size),
         grid: Grid { rows: t.grid[0] as u32, columns: t.grid[1] as u32 },
         codebook: t.codebook as u32,

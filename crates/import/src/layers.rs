@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::{
     Error,
     graph::{Attribute, Graph, Value},
+    onnx::DataType,
     tensor::Tensor,
 };
 
@@ -126,22 +127,23 @@ impl Graph {
     }
 
     pub(crate) fn to_float(&mut self, x: &Value) -> Value {
-        self.cast(x, crate::onnx::DataType::Float)
+        self.cast(x, DataType::Float)
     }
 
-    pub(crate) fn cast(&mut self, x: &Value, to: crate::onnx::DataType) -> Value {
+    pub(crate) fn cast(&mut self, x: &Value, to: DataType) -> Value {
         self.op("Cast", &[x], &[("to", Attribute::Int(to as i64))])
     }
 
-    /// Divides by the root mean square over the last axis.
-    pub(crate) fn rms_norm(&mut self, x: &Value, epsilon: f32) -> Result<Value, Error> {
-        let axes = self.ints(&[-1])?;
+    /// Divides by the root mean square over the last axis, then multiplies by `weight`: the very operators that ONNX Runtime fuses into one.
+    pub(crate) fn rms_norm(&mut self, x: &Value, weight: &Tensor, epsilon: f32) -> Result<Value, Error> {
+        let (axes, two, weight) = (self.ints(&[-1])?, self.float(2.0)?, self.weight(weight)?);
         let epsilon = self.float(epsilon)?;
-        let square = self.mul(x, x);
+        let square = self.op("Pow", &[x, &two], &[]);
         let mean = self.op("ReduceMean", &[&square, &axes], &[("keepdims", Attribute::Int(1))]);
         let mean = self.add(&mean, &epsilon);
         let root = self.op("Sqrt", &[&mean], &[]);
-        Ok(self.op("Div", &[x, &root], &[]))
+        let normed = self.op("Div", &[x, &root], &[]);
+        Ok(self.mul(&normed, &weight))
     }
 
     /// Scales the last axis to length 1.

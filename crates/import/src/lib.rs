@@ -34,7 +34,7 @@ mod vocabulary;
 
 use std::{fs, path::Path};
 
-use easel_package::{MANIFEST_FILE, Package};
+use easel_package::Package;
 use serde::Deserialize;
 
 pub use error::Error;
@@ -47,7 +47,7 @@ const CONFIG_BYTES: u64 = 1 << 20;
 
 /// Reads the checkpoint in the folder `checkpoint` and writes a package to the folder `out`, which appears when it is whole.
 ///
-/// `progress` is told after every tensor.
+/// `progress` is told after every tensor, and once more at the end.
 ///
 /// # Errors
 /// A file is missing or damaged, a size makes no sense, a tensor is missing, has another shape than the configuration says or is one too many; or there is
@@ -70,7 +70,9 @@ pub fn import(
                 read_bytes += bytes;
                 progress(Progress { read_bytes, total_bytes });
             };
-            dalle::import((&path, &config), checkpoint, staging.dir(), options, &mut read)?
+            let manifest = dalle::import((&path, &config), checkpoint, staging.dir(), options, &mut read)?;
+            progress(Progress { read_bytes: total_bytes, total_bytes });
+            manifest
         }
         other => {
             let (expected, found) = ("\"dalle\"".into(), format!("{other:?}"));
@@ -110,7 +112,7 @@ fn copy_licences(from: &Path, to: &Path) -> Result<(), Error> {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
         let licence = name.to_str().is_some_and(|n| n.starts_with("LICENSE") || n.starts_with("NOTICE"));
-        if licence && entry.path().is_file() && name != MANIFEST_FILE {
+        if licence && entry.path().is_file() {
             fs::copy(entry.path(), to.join(&name)).map_err(|source| Error::Io { path: entry.path(), source })?;
         }
     }

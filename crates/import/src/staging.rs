@@ -79,7 +79,7 @@ fn may_replace(out: &Path, overwrite: bool) -> Result<(), Error> {
         Err(source) => Err(Error::Io { path: out.into(), source }),
         Ok(true) => Ok(()),
         Ok(false) if !out.join(MANIFEST_FILE).is_file() => fail("an empty folder or a package", "other files"),
-        Ok(false) if !overwrite => fail("nothing yet, or leave to overwrite", "a package"),
+        Ok(false) if !overwrite => fail("nothing yet, or leave to overwrite it", "a package"),
         Ok(false) => Ok(()),
     }
 }

@@ -124,7 +124,8 @@ impl Transformer {
             let sizes = graph.ints(&[2 * width as i64, width as i64])?;
             let [qk, value] = graph.op_of("Split", &[&qkv, &sizes], &[("axis", Attribute::Int(1))]);
             let qk = graph.reshape(&qk, &[0, 2 * heads as i64, (width / heads) as i64])?;
-            let qk = graph.rms_norm(&qk, epsilon)?;
+            let ones = Tensor::new("ones", &[width / heads], vec![1.0; width / heads]);
+            let qk = graph.rms_norm(&qk, &ones, epsilon)?;
             let qk = graph.reshape(&qk, &[0, 2 * width as i64])?;
             let sizes = graph.ints(&[width as i64, width as i64])?;
             let [query, key] = graph.op_of("Split", &[&qk, &sizes], &[("axis", Attribute::Int(1))]);
