@@ -110,3 +110,48 @@ impl Config {
         Duration::from_secs(self.drain_grace_seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn the_default_is_what_the_command_line_gives() {
+        let Only { config } = Only::parse_from(["test"]);
+        assert_eq!(config, Config::default());
+        assert!(config.validate().is_ok());
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let flags =
+            "test --metrics-listen 127.0.0.1:9090 --log-format json --max-message-mib 8 --drain-grace-seconds 2";
+        let Only { config } = Only::parse_from(flags.split(' '));
+        assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!(config.max_message_bytes(), 8 << 20);
+        assert_eq!(config.drain_grace(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let good = Config::default;
+        let bad = [
+            ("otlp-endpoint", Config { otlp_endpoint: Some("collector:4317".to_owned()), ..good() }),
+            ("log", Config { log: "sampler=loud".to_owned(), ..good() }),
+            ("trace-sample-ratio", Config { trace_sample_ratio: f64::NAN, ..good() }),
+            ("max-message-mib", Config { max_message_mib: 0, ..good() }),
+        ];
+        for (flag, config) in bad {
+            let refused = config.validate();
+            assert!(matches!(refused, Err(Error::Config { option, .. }) if option == flag), "{refused:?}");
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod call;
 pub mod cancel;
 pub mod channel;
 pub mod config;
+mod connection;
 pub mod drain;
 mod error;
 mod health;

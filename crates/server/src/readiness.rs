@@ -91,3 +91,21 @@ impl Default for Readiness {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_drain_is_final() {
+        let readiness = Readiness::new();
+        assert_eq!((readiness.is_ready(), &*readiness.reason()), (false, "starting"));
+        let other = readiness.clone();
+        futures::join!(readiness.wait_ready(), async { other.ready() });
+        assert_eq!((readiness.is_ready(), &*readiness.reason()), (true, ""));
+        readiness.drain();
+        other.ready();
+        other.unready("loading");
+        assert_eq!((other.is_ready(), &*other.reason()), (false, "draining"));
+    }
+}

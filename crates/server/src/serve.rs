@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use easel_proto::v1::status_service_server::{self, StatusServiceServer};
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -13,6 +14,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::{self, HealthServer};
 
+use crate::connection::Connection;
 use crate::drain::Drain;
 use crate::health::Health;
 use crate::layer::RequestLayer;
@@ -58,9 +60,13 @@ pub async fn serve(parts: Parts, config: &Config, shutdown: impl Future<Output =
     report::observe(name, &parts.status);
     tracing::info!(service = name, address = ?parts.listener.local_addr().ok(), "listening");
     let (listener, routes) = with_control(parts)?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
-    let closing = CancellationToken::new();
+    let (closing, broken) = (CancellationToken::new(), CancellationToken::new());
+    // However this function is left: connections do not outlive it, nor do the handlers of their calls.
+    let _broken = broken.clone().drop_guard();
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .map(move |stream| stream.map(|stream| Connection::new(stream, broken.clone())));
     let mut server =
         pin!(transport().layer(layer).add_routes(routes).serve_with_incoming_shutdown(incoming, closing.cancelled()));
 

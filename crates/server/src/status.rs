@@ -52,3 +52,33 @@ pub fn internal(cause: &(dyn StdError + 'static)) -> Status {
 pub fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the deadline passed")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_tell_what_the_message_says() {
+        let status = invalid("parameters.top_p", "must be at most 1");
+        assert_eq!(status.message(), "parameters.top_p: must be at most 1");
+        let violations = status.get_details_bad_request().map(|request| request.field_violations);
+        assert_eq!(violations.map(|all| all[0].field.clone()).as_deref(), Some("parameters.top_p"));
+
+        let delay = Duration::from_millis(1500);
+        for status in [exhausted("the queue is full", delay), unavailable("loading", delay)] {
+            assert_eq!(status.get_details_retry_info().and_then(|retry| retry.retry_delay), Some(delay));
+        }
+
+        let status = not_found("package", "shapes");
+        assert_eq!(status.message(), "no package \"shapes\"");
+        let resource = status.get_details_resource_info().map(|info| info.resource_name);
+        assert_eq!(resource.as_deref(), Some("shapes"));
+    }
+
+    #[test]
+    fn a_cause_stays_inside() {
+        let cause = std::io::Error::other("/secret/path");
+        let status = internal(&cause);
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+    }
+}

@@ -28,6 +28,11 @@ impl Interrupt {
         Self { deadline: deadline.map(|deadline| (deadline, timer(deadline))), cut: Box::pin(drain.cutting()) }
     }
 
+    /// When the call ends at the latest.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.deadline.as_ref().map(|(deadline, _)| *deadline)
+    }
+
     /// The status that the call ends with now; none: it goes on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Status> {
         if let Some((deadline, timer)) = &mut self.deadline {

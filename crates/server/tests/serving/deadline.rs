@@ -71,3 +71,15 @@ async fn a_caller_that_goes_away_frees_the_work() -> Result<(), Status> {
     running.end().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_late_all_the_same() -> Result<(), Status> {
+    let running = start(Script::Flood, Config::default()).await;
+    let mut request = request();
+    request.set_timeout(Duration::from_secs(2));
+    let events = running.client().sample(request).await?.into_inner();
+    within(running.dropped.cancelled()).await;
+    drop(events);
+    running.end().await;
+    Ok(())
+}

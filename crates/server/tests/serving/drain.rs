@@ -75,3 +75,16 @@ async fn an_idle_service_ends_at_once() {
     running.end().await;
     assert!(begun.elapsed() < Config::default().drain_grace());
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() -> Result<(), Status> {
+    let config = Config { drain_grace_seconds: 0, ..Config::default() };
+    let running = start(Script::Flood, config).await;
+    let events = running.client().sample(request()).await?.into_inner();
+    within(running.entered.cancelled()).await;
+    let dropped = running.dropped.clone();
+    running.end().await;
+    within(dropped.cancelled()).await;
+    drop(events);
+    Ok(())
+}

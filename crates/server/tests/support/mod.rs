@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use easel_proto::v1::sample_response::Event;
 use easel_proto::v1::sampler_service_client::SamplerServiceClient;
 use easel_proto::v1::sampler_service_server::{self, SamplerService, SamplerServiceServer};
-use easel_proto::v1::{SampleRequest, SampleResponse};
+use easel_proto::v1::{SampleRequest, SampleResponse, TokenChunk};
 use easel_server::cancel::{CancellationToken, guarded_stream};
 use easel_server::serve::{self, Parts};
 use easel_server::{Config, Error, Load, Readiness, StatusReporter, channel};
@@ -31,6 +32,8 @@ pub enum Script {
     HangBeforeHead,
     /// Answers one event, then another when the token is cancelled.
     Gate(CancellationToken),
+    /// Answers without end, as fast as the client reads.
+    Flood,
     /// Panics.
     Panic,
     /// Answers one event, then panics.
@@ -64,6 +67,7 @@ impl SamplerService for Sampler {
                 let _guard = self.dropped.clone().drop_guard();
                 std::future::pending().await
             }
+            Script::Flood => stream::repeat_with(flood).boxed(),
             Script::Panic => panic!("as told"),
             Script::PanicLater => {
                 // The first event must be on its way before.
@@ -73,6 +77,11 @@ impl SamplerService for Sampler {
         };
         Ok(Response::new(guarded_stream(events, self.dropped.clone()).boxed()))
     }
+}
+
+fn flood() -> Result<SampleResponse, Status> {
+    let chunk = TokenChunk { tokens: vec![u32::MAX; 10_000], ..TokenChunk::default() };
+    Ok(SampleResponse { event: Some(Event::Chunk(chunk)) })
 }
 
 pub struct Busy;
