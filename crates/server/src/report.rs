@@ -77,7 +77,8 @@ fn resident_memory_bytes() -> u64 {
 
 /// Lets the gauges of load follow `reporter` for as long as it lives.
 pub(crate) fn observe(name: &'static str, reporter: &Arc<dyn StatusReporter>) {
-    let gauges: [(&Metric, fn(&Load) -> u32); 3] = [
+    type Value = fn(&Load) -> u32;
+    let gauges: [(&Metric, Value); 3] = [
         (&metric::QUEUE_DEPTH, |load| load.queue_depth),
         (&metric::SLOTS_USED, |load| load.slots_in_use),
         (&metric::SLOTS_TOTAL, |load| load.slots_total),

@@ -5,6 +5,7 @@ mod drain;
 mod health;
 mod panics;
 mod reflection;
+mod signals;
 #[path = "../support/mod.rs"]
 #[allow(unreachable_pub)]
 mod support;
