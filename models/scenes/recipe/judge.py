@@ -3,7 +3,6 @@
 The judge knows only the renderer. It compares colours at 32 × 32 and edges at 64 × 64, over all the places that the grammar
 allows. Each attribute is judged given the others, so "all right" is reported beside the mean.
 """
-import itertools
 import random
 from collections import defaultdict
 from dataclasses import replace
@@ -34,14 +33,11 @@ def features(images):
     return np.concatenate([colors.reshape(count, -1) / np.sqrt(3 * 1024), edges.reshape(count, -1) / 31], 1)
 
 
-def _jitters(scene):
-    steps = (-STEP, 0, STEP)
+def _shifts(scene):
     if scene.kind == "count" or scene.corner or any(thing.size == "large" for thing in scene.things):
-        return [((0, 0), (0, 0))]
-    if scene.kind == "relation":
-        beside = scene.relation in ("left", "right")
-        return [tuple((0, step) if beside else (step, 0) for step in pair) for pair in itertools.product(steps, steps)]
-    return [(shift, (0, 0)) for shift in itertools.product(steps, steps)]
+        return [(0, 0)]
+    upright = scene.kind == "relation" and scene.relation in ("left", "right")
+    return [(0, step) if upright else (step, 0) for step in (-STEP, 0, STEP)]
 
 
 def _frame(images):
@@ -60,7 +56,7 @@ def judge(images, scene):
     def distance(option):
         own = option.background or option.style in OWN_BACKGROUND
         drawn = features(pixels([
-            replace(option, soft=ground, jitter=jitter) for ground in (grounds[:1] if own else grounds) for jitter in _jitters(option)]))
+            replace(option, soft=ground, shift=shift) for ground in (grounds[:1] if own else grounds) for shift in _shifts(option)]))
         return np.square(seen[:, None] - drawn[None]).sum(-1).min(1)
 
     right = distance(scene)

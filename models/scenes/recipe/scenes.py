@@ -36,7 +36,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """`kind` is one, count, relation or composite; `soft` and `jitter` are what the caption does not say."""
+    """`kind` is one, count, relation or composite; `soft` and `shift` are what the caption does not say."""
     kind: str
     things: tuple
     style: str = ""
@@ -46,23 +46,23 @@ class Scene:
     count: int = 0
     corner: str = ""
     material: str = ""
-    jitter: tuple = ((0, 0), (0, 0))
+    shift: tuple = (0, 0)
 
 
 def placements(scene):
     """Every sprite of the scene: (thing, size in pixels, centre x, centre y)."""
-    jitter = scene.jitter
+    dx, dy = scene.shift
     if scene.kind == "count":
         size, centres = COUNTS[scene.count]
         return [(scene.things[0], size, x, y) for x, y in centres]
     if scene.kind == "relation":
         centres = RELATIONS[scene.relation]
-        return [(thing, 56, x + dx, y + dy) for thing, (x, y), (dx, dy) in zip(scene.things, centres, jitter)]
+        return [(thing, 56, x + dx, y + dy) for thing, (x, y) in zip(scene.things, centres)]
     thing = scene.things[0]
     if scene.corner:
         column, row = CORNERS[scene.corner]
         return [(thing, 48, 32 + 64 * column, 32 + 64 * row)]
-    return [(thing, SIZES[thing.size], SIDE // 2 + jitter[0][0], SIDE // 2 + jitter[0][1])]
+    return [(thing, SIZES[thing.size], SIDE // 2 + dx, SIDE // 2 + dy)]
 
 
 def render(scene):
@@ -125,7 +125,7 @@ def sample(rng, kind=None):
         fields["things"] = (_thing(rng, name, 0.4, size),)
         fields["style"] = rng.choices(STYLES, (50, 10, 10, 10, 10, 10))[0]
         if size != "large" and "corner" not in fields:
-            fields["jitter"] = ((_shift(rng), _shift(rng)), (0, 0))
+            fields["shift"] = (_shift(rng), 0)
     elif kind == "count":
         fields["count"] = rng.choice(tuple(COUNTS))
         fields["things"] = (_thing(rng, name, 0.4),)
@@ -133,14 +133,12 @@ def sample(rng, kind=None):
         other = rng.choice([candidate for candidate in OBJECTS if candidate != name])
         fields["things"] = (_thing(rng, name, 0.35), _thing(rng, other, 0.35))
         fields["relation"] = rng.choice(tuple(RELATIONS))
-        shifts = (_shift(rng), _shift(rng))
-        beside = fields["relation"] in ("left", "right")
-        fields["jitter"] = tuple((0, shift) if beside else (shift, 0) for shift in shifts)
+        fields["shift"] = (0, _shift(rng)) if fields["relation"] in ("left", "right") else (_shift(rng), 0)
     else:
         name = rng.choice(MADE)
         fields["things"], fields["material"] = (Thing(name),), rng.choice(MATERIALS)
         fields["style"] = rng.choices(("", "sticker", "pixel art"), (80, 10, 10))[0]
-        fields["jitter"] = ((_shift(rng), _shift(rng)), (0, 0))
+        fields["shift"] = (_shift(rng), 0)
     if fields.get("style") not in OWN_BACKGROUND:
         draw = rng.random()
         if draw < 0.28:

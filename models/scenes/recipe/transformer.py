@@ -211,13 +211,13 @@ def train(config, work):
     settings, rng = config["transformer"]["train"], np.random.default_rng(3)
     model, text = build(config, work)
     texts, images = read_shards(work, "train")
-    checks = {name: tuple(part.long() for part in read_shards(work, name)) for name in ("check", "held")}
+    checks = {name: tuple(part[:80].long() for part in read_shards(work, name)) for name in ("check", "held")}
     matrices = [(parameter, 3 if "qkv" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "layers." in name]
     chosen = {id(parameter) for parameter, _ in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     muon = Muon(matrices, settings["muon_rate"])
     adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.95), weight_decay=0.0)
-    run = Run(os.path.join(work, "transformer.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam})
+    run = Run(os.path.join(work, "transformer.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam}, save_every=180)
     nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length), settings["batch"]
     mean, since = 0.0, run.step
     while run.running():
