@@ -1,0 +1,7 @@
+//! The client against a gateway that plays a script.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod gateway;
+mod generation;
+mod trace;
