@@ -237,6 +237,11 @@ pub struct Ticket<M: Model> {
 }
 
 impl<M: Model> Ticket<M> {
+    /// Whether the job's run has not begun.
+    pub fn is_waiting(&self) -> bool {
+        self.shared.lock().queue.iter().any(|waiting| waiting.id == self.id)
+    }
+
     /// Gives a job that still waits another input, in its place of the queue.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod error;
 mod health;
 pub mod layer;
 pub mod packages;
+pub mod picture;
 mod readiness;
 mod report;
 pub mod serve;
