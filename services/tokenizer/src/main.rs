@@ -1,2 +1,19 @@
 //! The tokenizer's process.
-fn main() {}
+
+use anyhow::Context;
+use clap::Parser;
+use easel_proto::stage;
+use easel_server::{serve, telemetry};
+use easel_tokenizer::Config;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    let stop = serve::shutdown_signal()?;
+    let telemetry = telemetry::init(stage::TOKENIZER, &config.server)?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("--listen {}", config.listen))?;
+    let served = easel_tokenizer::serve(listener, config, stop).await;
+    telemetry.shutdown();
+    Ok(served?)
+}

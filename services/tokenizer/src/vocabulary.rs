@@ -1,0 +1,144 @@
+//! One vocabulary: text to ids and back, by Hugging Face's `tokenizers`.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use crate::Error;
+
+/// One id of an encoded prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// The id.
+    pub(crate) id: u32,
+    /// The vocabulary's spelling.
+    pub(crate) piece: String,
+    /// The bytes of the prompt that it covers, as the caller wrote them; 0, 0 for a token that the vocabulary adds.
+    pub(crate) span: (usize, usize),
+    /// The vocabulary has no better piece here than a byte or the unknown token.
+    pub(crate) unknown: bool,
+}
+
+/// A tokenizer, and how many ids the model behind it reads.
+pub(crate) struct Vocabulary {
+    tokenizer: Tokenizer,
+    length: usize,
+    /// Stands for text that has no piece.
+    unknown: Option<u32>,
+    /// Tokens that text must never become.
+    special: HashSet<u32>,
+    byte_level: bool,
+    byte_fallback: bool,
+}
+
+impl Vocabulary {
+    /// Reads the `tokenizer.json` at `path` of a model that reads `length` ids below `size`. Its own truncation and padding do not count.
+    pub(crate) fn load(path: &Path, length: u32, size: u32) -> Result<Self, Error> {
+        let wrong = |expected: String, found: String| Error::Vocabulary { path: path.into(), expected, found };
+        let unusable = |reason: String| wrong("a tokenizer.json of the tokenizers library".into(), reason);
+        let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+        let json: Value = serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
+        let mut tokenizer = Tokenizer::from_bytes(&text).map_err(|error| unusable(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
+        tokenizer.with_padding(None);
+        tokenizer.set_encode_special_tokens(true);
+
+        let highest = tokenizer.get_vocab(true).into_values().max();
+        match highest {
+            Some(id) if id < size => {}
+            Some(id) => return Err(wrong(format!("ids below {size}"), format!("id {id}"))),
+            None => return Err(wrong("a vocabulary".into(), "an empty one".into())),
+        }
+        let added = tokenizer.get_added_tokens_decoder().into_iter();
+        let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        let vocabulary = Self {
+            unknown: unknown_id(&json, &tokenizer),
+            special,
+            byte_level: has_byte_level(&json["pre_tokenizer"]) || has_byte_level(&json["normalizer"]),
+            byte_fallback: json["model"]["byte_fallback"] == true,
+            length: length as usize,
+            tokenizer,
+        };
+        let (tokens, _) = vocabulary.encode("a")?;
+        if tokens.is_empty() {
+            let added = "more tokens added than that";
+            return Err(wrong(format!("room for text within {length} tokens"), added.into()));
+        }
+        Ok(vocabulary)
+    }
+
+    /// The prompt's tokens, as many as the model reads, and whether there were more. What the vocabulary adds behind the text stays behind it.
+    pub(crate) fn encode(&self, prompt: &str) -> Result<(Vec<Token>, bool), Error> {
+        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let added = encoding.get_special_tokens_mask();
+        let room = self.length.saturating_sub(added.iter().filter(|added| **added == 1).count());
+        let mut tokens = Vec::with_capacity(self.length.min(added.len()));
+        let mut texts = 0;
+        for (i, added) in added.iter().enumerate() {
+            let (id, piece, span) = (encoding.get_ids()[i], &encoding.get_tokens()[i], encoding.get_offsets()[i]);
+            if *added == 1 {
+                tokens.push(Token { id, piece: piece.clone(), span: (0, 0), unknown: false });
+                continue;
+            }
+            texts += 1;
+            if texts > room {
+                continue;
+            }
+            let unknown = self.is_unknown(id, piece);
+            if self.special.contains(&id) && !unknown {
+                // Some models (Unigram, WordLevel) hold special tokens among their pieces.
+                return Err(Error::Prompt(format!(
+                    "this vocabulary cannot tell the text {piece:?} from a special token"
+                )));
+            }
+            tokens.push(Token { id, piece: piece.clone(), span, unknown });
+        }
+        Ok((tokens, texts > room))
+    }
+
+    /// The text of `ids`, special tokens left out.
+    pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        if let Some(index) = ids.iter().position(|id| self.tokenizer.id_to_token(*id).is_none()) {
+            return Err(Error::Id { index, id: ids[index] });
+        }
+        self.tokenizer.decode(ids, true).map_err(|error| Error::Tokenizer(error.to_string()))
+    }
+
+    fn is_unknown(&self, id: u32, piece: &str) -> bool {
+        self.unknown == Some(id)
+            || self.byte_fallback && is_byte_piece(piece)
+            || self.byte_level && is_lone_byte(piece.strip_suffix("</w>").unwrap_or(piece))
+    }
+}
+
+/// The id for text without a piece, as the model's part of a `tokenizer.json` names it.
+fn unknown_id(json: &Value, tokenizer: &Tokenizer) -> Option<u32> {
+    let model = &json["model"];
+    let by_name = model["unk_token"].as_str().and_then(|token| tokenizer.token_to_id(token));
+    by_name.or_else(|| model["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok()))
+}
+
+/// Whether a part of a `tokenizer.json` is or holds a `ByteLevel`.
+fn has_byte_level(part: &Value) -> bool {
+    match part {
+        Value::Object(fields) => part["type"] == "ByteLevel" || fields.values().any(has_byte_level),
+        Value::Array(parts) => parts.iter().any(has_byte_level),
+        _ => false,
+    }
+}
+
+/// `<0xE9>`, as byte fall-back spells a byte.
+fn is_byte_piece(piece: &str) -> bool {
+    let hex = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    hex.is_some_and(|hex| hex.len() == 2 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A byte of a character of several bytes, alone. Byte-level vocabularies spell bytes as GPT-2's `bytes_to_unicode` does: 0xA1 … 0xFF but 0xAD as
+/// themselves, 0x80 … 0xA0 and 0xAD as the characters from U+0122 on.
+fn is_lone_byte(piece: &str) -> bool {
+    let mut chars = piece.chars();
+    let lone = matches!(chars.next(), Some('\u{A1}'..='\u{AC}' | '\u{AE}'..='\u{FF}' | '\u{122}'..='\u{143}'));
+    lone && chars.next().is_none()
+}
