@@ -1,2 +1,15 @@
 //! The standalone's process.
-fn main() {}
+
+use clap::Parser;
+use easel_server::{serve, telemetry};
+use easel_standalone::Config;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    let stop = serve::shutdown_signal()?;
+    let telemetry = telemetry::init("standalone", &config.server)?;
+    let result = easel_standalone::run(config, stop).await;
+    telemetry.shutdown();
+    Ok(result?)
+}

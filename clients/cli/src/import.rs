@@ -1,0 +1,71 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use easel_import::ImportOptions;
+use easel_server::serve;
+
+use crate::{Error, output, progress};
+
+/// Turn a checkpoint in its own format into a model package
+#[derive(Args)]
+#[command(
+    after_help = "Example: easel import checkpoint --out models/mine && easel generate 'a red circle' --package models/mine"
+)]
+pub(crate) struct Import {
+    /// Folder of the checkpoint: config.json, *.safetensors, tokenizer.json
+    checkpoint: PathBuf,
+
+    /// Folder of the package; it appears when it is whole
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Precision of the stored weights; graphs compute in 32 bits either way
+    #[arg(long, value_enum, default_value_t)]
+    weights: Weights,
+
+    /// Replace the package that is at DIR already
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Precision of the stored weights.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Weights {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats: half the size.
+    #[default]
+    F16,
+}
+
+impl Import {
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        let stop = serve::shutdown_signal()?;
+        let import = tokio::task::spawn_blocking(move || self.import());
+        tokio::select! {
+            result = import => match result {
+                Ok(result) => result,
+                Err(panic) => Err(Error::Failed(format!("the import panicked: {panic}"))),
+            },
+            () = stop => Err(Error::Interrupted),
+        }
+    }
+
+    fn import(self) -> Result<(), Error> {
+        let weights = match self.weights {
+            Weights::F32 => easel_import::Weights::F32,
+            Weights::F16 => easel_import::Weights::F16,
+        };
+        let options = ImportOptions { weights, overwrite: self.overwrite, ..ImportOptions::default() };
+        let bar = progress::bar("import", 0).with_style(progress::style("{bytes}/{total_bytes}"));
+        let package = easel_import::import(&self.checkpoint, &self.out, &options, &mut |progress| {
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.read_bytes);
+        });
+        bar.finish_and_clear();
+        let package = package?;
+        let size = package.manifest().files.values().map(|file| file.bytes).sum();
+        let (name, out) = (&package.manifest().name, self.out.display());
+        output::print(&format!("{name}: {} in {out}\n{}\n", output::bytes(size), package.digest()))
+    }
+}

@@ -1,0 +1,65 @@
+//! What goes to standard output: results, and nothing else.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::Error;
+
+/// Writes `text`. A reader that has gone away (`easel packages | head -1`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `value` as JSON for people and programs.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Columns of equal width, the last one left as it is.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Bytes for people: "1.5 GiB".
+pub(crate) fn bytes(bytes: u64) -> String {
+    let (mut value, mut units) = (bytes as f64, ["B", "KiB", "MiB", "GiB"].iter());
+    let mut unit = units.next();
+    while value >= 1024.0 {
+        let Some(next) = units.next() else { break };
+        (value, unit) = (value / 1024.0, Some(next));
+    }
+    let digits = usize::from(bytes >= 1024);
+    format!("{value:.digits$} {}", unit.expect("there is a first unit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["long".to_owned(), "c".to_owned()]];
+        assert_eq!(table(&rows), "a     b\nlong  c\n");
+    }
+
+    #[test]
+    fn bytes_have_a_unit() {
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(3 << 29), "1.5 GiB");
+        assert_eq!(bytes(5 << 40), "5120.0 GiB");
+    }
+}

@@ -1,0 +1,153 @@
+//! `easel generate`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::suite::{at_suite, easel, json, package, stderr, stdout};
+
+/// Names and contents of the pictures in a folder.
+fn pictures(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let named = files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()));
+    named.filter(|(name, _)| name.contains("-seed")).collect()
+}
+
+fn seeds(record: &Value) -> Vec<u64> {
+    record["pictures"].as_array().unwrap().iter().map(|picture| picture["seed"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn the_folder_holds_ranked_pictures_a_sheet_and_the_record() {
+    let folder = tempdir().unwrap();
+    let output = at_suite(folder.path(), &["generate", "a", "red", "car", "--candidates", "3", "--seed", "42"]);
+    let text = stdout(&output);
+    let out = folder.path().join("out/a-red-car-42");
+    let record: Value = serde_json::from_slice(&fs::read(out.join("generation.json")).unwrap()).unwrap();
+    assert_eq!(record["prompt"], "a red car");
+    assert_eq!(record["seeds"], serde_json::json!([42, 43, 44]));
+    assert_eq!(record["package"]["name"], "synthetic");
+    assert_eq!(record["easel_version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(record["stages"].as_array().unwrap().len(), 5);
+    assert!(record["parameters"]["temperature"].is_number());
+
+    let (mut last, listed) = (f64::INFINITY, record["pictures"].as_array().unwrap());
+    assert_eq!(listed.len(), 3);
+    for (i, picture) in listed.iter().enumerate() {
+        assert_eq!(picture["rank"], i + 1);
+        assert_eq!(picture["image_tokens"].as_array().unwrap().len(), 36);
+        let score = picture["clip_score"].as_f64().unwrap();
+        assert!(score <= last);
+        last = score;
+        let file = picture["file"].as_str().unwrap();
+        assert!(file.starts_with(&format!("{:02}-seed{}-", i + 1, picture["seed"])), "{file}");
+        assert_eq!(image::open(out.join(file)).unwrap().to_rgb8().dimensions(), (48, 48));
+        assert!(text.contains(file));
+    }
+    assert_eq!(pictures(&out).len(), 3);
+    assert!(image::open(out.join("sheet.png")).is_ok());
+    assert!(stderr(&output).contains("tokens"), "progress is told in lines");
+}
+
+#[test]
+fn the_same_seed_draws_the_same_pictures_and_the_command_repeats_them() {
+    let folder = tempdir().unwrap();
+    let draw = |arguments: &[&str]| json(&at_suite(folder.path(), &[&["generate", "--json"], arguments].concat()));
+    let first = draw(&["a red car", "--candidates", "4", "--seed", "5", "--out", "first"]);
+    draw(&["a red car", "--candidates", "4", "--seed", "5", "--out", "second"]);
+    let drawn = pictures(&folder.path().join("first"));
+    assert_eq!(drawn.len(), 4);
+    assert_eq!(drawn, pictures(&folder.path().join("second")));
+
+    let command = first["command"].as_str().unwrap();
+    assert!(command.starts_with("easel generate --candidates 4 --seed 5 --temperature "), "{command}");
+    assert!(command.ends_with(" 'a red car'"), "{command}");
+    let again = std::process::Command::new("sh")
+        .args(["-c", &format!("{} --out third", command.replacen("easel", env!("CARGO_BIN_EXE_easel"), 1))])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    stdout(&again);
+    assert_eq!(drawn, pictures(&folder.path().join("third")));
+}
+
+#[test]
+fn the_best_are_kept_and_replace_an_earlier_generation() {
+    let folder = tempdir().unwrap();
+    let all = ["generate", "a red car", "--candidates", "4", "--seed", "5", "--out", "out", "--json"];
+    let every = seeds(&json(&at_suite(folder.path(), &all)));
+    let best = seeds(&json(&at_suite(folder.path(), &[&all[..], &["--keep", "2"]].concat())));
+    assert_eq!(best, every[..2]);
+    assert_eq!(pictures(&folder.path().join("out")).len(), 2);
+}
+
+#[test]
+fn tokens_draw_what_their_caption_draws_and_nothing_ranks_them() {
+    let folder = tempdir().unwrap();
+    let arguments = ["generate", "--json", "--candidates", "2", "--seed", "9", "--temperature", "0", "--out"];
+    let spoken = json(&at_suite(folder.path(), &[&arguments[..], &["spoken", "a red car"]].concat()));
+    let tokens = spoken["text_tokens"].as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(",");
+    let given = json(&at_suite(folder.path(), &[&arguments[..], &["given", "--text-tokens", &tokens]].concat()));
+    assert_eq!(given["text_tokens"], spoken["text_tokens"]);
+    assert_eq!(given["pictures"][0]["clip_score"], Value::Null);
+    assert_eq!(given["pictures"][0]["file"], "01-seed9.png");
+    // Greedy: every candidate is the same, whatever its seed.
+    let tokens = |record: &Value, i: usize| record["pictures"][i]["image_tokens"].clone();
+    assert_eq!(tokens(&given, 0), tokens(&spoken, 0));
+    assert_eq!(tokens(&given, 0), tokens(&given, 1));
+}
+
+#[test]
+fn a_picture_is_completed_below_the_rows_that_are_kept() {
+    let folder = tempdir().unwrap();
+    let draw = ["generate", "a red car", "--candidates", "1", "--json"];
+    let first = json(&at_suite(folder.path(), &[&draw[..], &["--seed", "1", "--out", "first"]].concat()));
+    let file = format!("first/{}", first["pictures"][0]["file"].as_str().unwrap());
+    let kept = ["--seed", "2", "--out", "second", "--image", &file, "--keep-rows", "3"];
+    let second = json(&at_suite(folder.path(), &[&draw[..], &kept[..]].concat()));
+    assert_eq!(second["image_prompt"]["given_tokens"], 18);
+    assert_eq!(second["image_prompt"]["keep_rows"], 3);
+    let corner = ["--seed", "2", "--out", "third", "--image", &file, "--redraw-from", "4,4"];
+    let third = json(&at_suite(folder.path(), &[&draw[..], &corner[..]].concat()));
+    assert_eq!(third["image_prompt"]["given_tokens"], 32);
+    assert_eq!(third["tokens_drawn"], 4);
+}
+
+#[test]
+fn pictures_come_in_the_format_that_was_asked_for() {
+    let folder = tempdir().unwrap();
+    for (format, extension) in [("jpeg", "jpg"), ("webp", "webp")] {
+        let arguments = ["generate", "a red car", "--candidates", "1", "--json", "--out", format, "--format", format];
+        let record = json(&at_suite(folder.path(), &arguments));
+        let file = record["pictures"][0]["file"].as_str().unwrap().to_owned();
+        assert!(file.ends_with(&format!(".{extension}")), "{file}");
+        assert!(image::open(folder.path().join(format).join(file)).is_ok());
+        assert_eq!(record["image"]["format"], extension);
+    }
+}
+
+#[test]
+fn words_that_the_model_was_not_taught_are_named() {
+    let folder = tempdir().unwrap();
+    let output = at_suite(folder.path(), &["generate", "a zyzzyva", "--candidates", "1"]);
+    stdout(&output);
+    assert!(stderr(&output).contains("the model was not taught: zyzzyva"), "{}", stderr(&output));
+    let long = "a red car ".repeat(20);
+    let output = at_suite(folder.path(), &["generate", &long, "--candidates", "1"]);
+    assert!(stderr(&output).contains("longer than the model reads"), "{}", stderr(&output));
+}
+
+#[test]
+fn without_a_gateway_the_suite_runs_in_the_command() {
+    let folder = tempdir().unwrap();
+    let arguments = ["generate", "a red car", "--candidates", "1", "--seed", "3", "--json", "--out"];
+    let package = package();
+    let alone = easel(folder.path()).args(arguments).args(["alone", "--package"]).arg(&package).output().unwrap();
+    json(&alone);
+    assert!(stderr(&alone).contains("in this process"), "{}", stderr(&alone));
+    json(&at_suite(folder.path(), &[&arguments[..], &["served"]].concat()));
+    assert_eq!(pictures(&folder.path().join("alone")), pictures(&folder.path().join("served")));
+}
