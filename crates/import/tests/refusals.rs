@@ -11,6 +11,9 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// Name, shape and bytes of each tensor of a file.
+type Parts = Vec<(String, Vec<usize>, Vec<u8>)>;
+
 /// A good checkpoint, to be damaged.
 struct Checkpoint {
     dir: TempDir,
@@ -39,8 +42,8 @@ impl Checkpoint {
         self.json("config.json", |config| *config.pointer_mut(pointer).unwrap() = value.clone())
     }
 
-    /// Changes a file of tensors: name, shape and values of each.
-    fn tensors(self, name: &str, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<u8>)>)) -> Self {
+    /// Changes a file of tensors.
+    fn tensors(self, name: &str, change: impl Fn(&mut Parts)) -> Self {
         let bytes = fs::read(self.path(name)).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let mut tensors: Vec<_> =
@@ -120,7 +123,7 @@ fn configurations_that_make_no_sense() {
 #[test]
 fn tensors_that_are_missing_misshapen_or_too_many() {
     let file = "transformer.safetensors";
-    let damaged = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<u8>)>)| Checkpoint::new().tensors(file, change);
+    let damaged = |change: &dyn Fn(&mut Parts)| Checkpoint::new().tensors(file, change);
     damaged(&|t| t.retain(|(name, ..)| name != "layers.2.mlp.up.weight")).refused(
         "transformer.safetensors: tensor layers.2.mlp.up.weight: expected shape [128, 32], found no such tensor",
     );
