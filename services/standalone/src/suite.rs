@@ -99,7 +99,7 @@ impl Suite {
 
         let (listener, tokenizer) = self.listen(TOKENIZER).await?;
         let mut options: easel_tokenizer::Config = Options::new(TOKENIZER).packages(&packages).parse()?;
-        (options.package, options.server) = (packages.clone(), config.server.clone());
+        (options.packages, options.server) = (packages.clone(), config.server.clone());
         self.stages.spawn(TOKENIZER, |stop| easel_tokenizer::serve(listener, options, stop));
 
         let (listener, sampler) = self.listen(SAMPLER).await?;
@@ -110,12 +110,12 @@ impl Suite {
 
         let (listener, decoder) = self.listen(DECODER).await?;
         let mut options: easel_decoder::Config = Options::new(DECODER).packages(&packages).engine(&config).parse()?;
-        (options.package, options.server) = (packages.clone(), config.server.clone());
+        (options.packages, options.server) = (packages.clone(), config.server.clone());
         self.stages.spawn(DECODER, |stop| easel_decoder::serve(listener, options, stop));
 
         let (listener, ranker) = self.listen(RANKER).await?;
         let mut options: easel_ranker::Config = Options::new(RANKER).packages(&packages).engine(&config).parse()?;
-        (options.package, options.server) = (packages.clone(), config.server.clone());
+        (options.packages, options.server) = (packages.clone(), config.server.clone());
         self.stages.spawn(RANKER, |stop| easel_ranker::serve(listener, options, stop));
 
         self.addresses.push((GATEWAY, address(&gateway, config.listen)?));
