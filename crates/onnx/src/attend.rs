@@ -38,9 +38,9 @@ impl Seen {
 /// Memory that calls reuse.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    query: Vec<f32>,
+    query: Vec<Lanes>,
     weights: Vec<f32>,
-    context: Vec<f32>,
+    context: Vec<Lanes>,
 }
 
 /// Writes the context \[head_width\] of `query` \[head_width\].
@@ -57,73 +57,71 @@ pub(crate) fn attend(
         // SAFETY: the machine has AVX2.
         return unsafe { attend_avx2(query, scale, seen, head, scratch, context) };
     }
-    attend_any(query, scale, seen, head, scratch, context);
+    attend_with::<Lanes>(query, scale, seen, head, scratch, context);
 }
 
-/// The same code, built for AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn attend_avx2(query: &[f32], scale: f32, seen: Seen, head: &Head<'_>, scratch: &mut Scratch, context: &mut [f32]) {
-    attend_any(query, scale, seen, head, scratch, context);
+    attend_with::<std::arch::x86_64::__m256>(query, scale, seen, head, scratch, context);
 }
 
 #[inline(always)]
-fn attend_any(query: &[f32], scale: f32, seen: Seen, head: &Head<'_>, scratch: &mut Scratch, context: &mut [f32]) {
-    let width = query.len().next_multiple_of(LANES);
-    fill(&mut scratch.query, width, 0.0);
-    for (padded, q) in scratch.query.iter_mut().zip(query) {
+fn attend_with<V: Vector>(
+    query: &[f32],
+    scale: f32,
+    seen: Seen,
+    head: &Head<'_>,
+    scratch: &mut Scratch,
+    context: &mut [f32],
+) {
+    let width = query.len().div_ceil(LANES);
+    fill(&mut scratch.query, width, [0.0; LANES]);
+    for (padded, q) in scratch.query.as_flattened_mut().iter_mut().zip(query) {
         *padded = q * scale;
     }
-    let positions = seen.positions();
-    fill(&mut scratch.weights, positions.next_multiple_of(LANES), f32::NEG_INFINITY);
-    scores(&scratch.query, seen, head, &mut scratch.weights);
+    fill(&mut scratch.weights, seen.positions().next_multiple_of(LANES), f32::NEG_INFINITY);
+    scores::<V>(&scratch.query, seen, head, &mut scratch.weights);
     let sum = exponentials(&mut scratch.weights);
-    fill(&mut scratch.context, width, 0.0);
-    mix(&scratch.weights, seen, head, &mut scratch.context);
+    fill(&mut scratch.context, width, [0.0; LANES]);
+    mix::<V>(&scratch.weights, seen, head, &mut scratch.context);
     let inverse = 1.0 / sum;
-    for (out, c) in context.iter_mut().zip(&scratch.context) {
+    for (out, c) in context.iter_mut().zip(scratch.context.as_flattened()) {
         *out = c * inverse;
     }
 }
 
 #[inline(always)]
-fn fill(buffer: &mut Vec<f32>, length: usize, value: f32) {
+fn fill<T: Clone>(buffer: &mut Vec<T>, length: usize, value: T) {
     buffer.clear();
     buffer.resize(length, value);
 }
 
-/// A range of positions cut where the prefix ends: first what is read from the prefix, then the sequence's own.
+/// What of a range of positions is read from the prefix, then from the sequence's own storage: planes \[positions, padded width\].
 #[inline(always)]
-fn cut(range: Range<usize>, prefix_length: usize) -> (Range<usize>, Range<usize>) {
+fn pick<'a>(planes: [&'a [f32]; 2], range: Range<usize>, prefix_length: usize, width: usize) -> [&'a [Lanes]; 2] {
     let middle = prefix_length.clamp(range.start, range.end);
-    (range.start..middle, middle..range.end)
+    let lanes = |plane: &'a [f32], range: Range<usize>| &plane.as_chunks().0[range.start * width..range.end * width];
+    [lanes(planes[0], range.start..middle), lanes(planes[1], middle..range.end)]
 }
 
+/// query · key for every position seen, in order.
 #[inline(always)]
-fn scores(query: &[f32], seen: Seen, head: &Head<'_>, scores: &mut [f32]) {
-    let width = query.len();
-    let mut at = 0;
+fn scores<V: Vector>(query: &[Lanes], seen: Seen, head: &Head<'_>, scores: &mut [f32]) {
+    let mut scores = scores.iter_mut();
     for range in seen.ranges() {
-        let (prefix, own) = cut(range, head.prefix_length);
-        for (keys, range) in [(head.prefix.keys, prefix), (head.own.keys, own)] {
-            let keys = &keys[range.start * width..range.end * width];
-            for (score, key) in scores[at..].iter_mut().zip(keys.chunks_exact(width)) {
-                *score = dot(query, key);
+        for keys in pick([head.prefix.keys, head.own.keys], range, head.prefix_length, query.len()) {
+            for (key, score) in keys.chunks_exact(query.len()).zip(&mut scores) {
+                *score = dot::<V>(query, key);
             }
-            at += range.len();
         }
     }
 }
 
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums: Lanes = [0.0; LANES];
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    total(sums)
+fn dot<V: Vector>(a: &[Lanes], b: &[Lanes]) -> f32 {
+    let sums = a.iter().zip(b).fold(V::splat(0.0), |sums, (a, b)| sums.add(V::load(a).mul(V::load(b))));
+    total(sums.store())
 }
 
 #[inline(always)]
@@ -174,22 +172,89 @@ fn exponential(x: f32) -> f32 {
 
 /// Adds weight · value, position by position.
 #[inline(always)]
-fn mix(weights: &[f32], seen: Seen, head: &Head<'_>, context: &mut [f32]) {
-    let width = context.len();
-    let mut at = 0;
+fn mix<V: Vector>(weights: &[f32], seen: Seen, head: &Head<'_>, context: &mut [Lanes]) {
+    let mut weights = weights.iter();
     for range in seen.ranges() {
-        let (prefix, own) = cut(range, head.prefix_length);
-        for (values, range) in [(head.prefix.values, prefix), (head.own.values, own)] {
-            let values = &values[range.start * width..range.end * width];
-            for (weight, value) in weights[at..].iter().zip(values.chunks_exact(width)) {
-                for (sum, v) in context.chunks_exact_mut(LANES).zip(value.chunks_exact(LANES)) {
-                    for lane in 0..LANES {
-                        sum[lane] += weight * v[lane];
-                    }
+        for values in pick([head.prefix.values, head.own.values], range, head.prefix_length, context.len()) {
+            for (value, weight) in values.chunks_exact(context.len()).zip(&mut weights) {
+                let weight = V::splat(*weight);
+                for (sum, value) in context.iter_mut().zip(value) {
+                    *sum = V::load(sum).add(weight.mul(V::load(value))).store();
                 }
             }
-            at += range.len();
         }
+    }
+}
+
+/// Eight lanes: numbers that the compiler may place as it likes, or a register.
+trait Vector: Copy {
+    fn splat(x: f32) -> Self;
+    fn load(x: &Lanes) -> Self;
+    fn store(self) -> Lanes;
+    fn add(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+}
+
+impl Vector for Lanes {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(x: &Lanes) -> Self {
+        *x
+    }
+
+    #[inline(always)]
+    fn store(self) -> Lanes {
+        self
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + other[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * other[lane])
+    }
+}
+
+/// Only [`attend_avx2`] makes one, which is called where AVX2 is: that is what makes its intrinsics safe.
+#[cfg(target_arch = "x86_64")]
+impl Vector for std::arch::x86_64::__m256 {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see the impl.
+        unsafe { std::arch::x86_64::_mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(x: &Lanes) -> Self {
+        // SAFETY: see the impl; the array has as many numbers as the register.
+        unsafe { std::arch::x86_64::_mm256_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self) -> Lanes {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: see the impl; the array has as many numbers as the register.
+        unsafe { std::arch::x86_64::_mm256_storeu_ps(lanes.as_mut_ptr(), self) };
+        lanes
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { std::arch::x86_64::_mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { std::arch::x86_64::_mm256_mul_ps(self, other) }
     }
 }
 
@@ -234,7 +299,7 @@ mod tests {
             let seen = Seen { text: 16, image_start: 16, image: Mask::Convolution(5).runs(8, 63) };
             let mut contexts = [vec![0.0; width], vec![0.0; width]];
             let [any, avx2] = &mut contexts;
-            attend_any(&query[..width], 0.3, seen, &head, &mut Scratch::default(), any);
+            attend_with::<Lanes>(&query[..width], 0.3, seen, &head, &mut Scratch::default(), any);
             // SAFETY: the machine has AVX2.
             unsafe { attend_avx2(&query[..width], 0.3, seen, &head, &mut Scratch::default(), avx2) };
             assert!(any.iter().zip(avx2).all(|(a, b)| a.to_bits() == b.to_bits()));

@@ -86,7 +86,7 @@ mod tests {
             && match mask {
                 Mask::Full => true,
                 Mask::Row => q - k <= columns,
-                Mask::Column => (q - k) % columns == 0,
+                Mask::Column => (q - k).is_multiple_of(columns),
                 Mask::Convolution(kernel) => {
                     distance(q / columns, k / columns) <= kernel / 2 && distance(q % columns, k % columns) <= kernel / 2
                 }

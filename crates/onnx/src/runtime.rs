@@ -1,15 +1,19 @@
 use std::{
-    env, fs,
+    env,
+    error::Error as _,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ort::{environment::Environment, logging::LogLevel};
+use ort::{LoadDynamicError, environment::Environment, logging::LogLevel};
 
 use crate::Error;
 
 /// Names the library, and wins over the search.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
+/// The API that `ort` is built for in the workspace's Cargo.toml.
+const OLDEST: &str = "1.24";
 /// Where `make onnxruntime` puts the library.
 const FOLDER: &str = ".tools/onnxruntime";
 
@@ -36,7 +40,7 @@ impl Runtime {
         let path = locate()?;
         let failed = |reason: String| Error::Library { path: path.clone(), reason };
         let environment = ort::init_from(&path)
-            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(why(error)))?
             .with_name("easel")
             .with_telemetry(false)
             .with_logger(Arc::new(|level, _, _, location, message| log(level, location, message)))
@@ -58,6 +62,18 @@ fn log(level: LogLevel, location: &str, message: &str) {
         LogLevel::Verbose | LogLevel::Info => tracing::trace!(target: "onnxruntime", location, "{message}"),
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", location, "{message}"),
         LogLevel::Error | LogLevel::Fatal => tracing::warn!(target: "onnxruntime", location, "{message}"),
+    }
+}
+
+fn why(error: LoadDynamicError) -> String {
+    match error {
+        // The error itself says only that it failed; its source is the loader's own words.
+        LoadDynamicError::Dlopen { error, .. } => error.source().map_or_else(|| error.to_string(), ToString::to_string),
+        LoadDynamicError::MissingApi { .. } => "no onnx runtime: it does not export OrtGetApiBase".into(),
+        LoadDynamicError::BadVersion { version_str, .. } => {
+            format!("expected version {OLDEST} or later, found {version_str}")
+        }
+        LoadDynamicError::InvalidVersionString => "its version is no text".into(),
     }
 }
 

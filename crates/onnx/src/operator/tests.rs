@@ -196,7 +196,7 @@ impl Case {
         match self.mask {
             Mask::Full => true,
             Mask::Row => q - k <= columns,
-            Mask::Column => (q - k) % columns == 0,
+            Mask::Column => (q - k).is_multiple_of(columns),
             Mask::Convolution(kernel) => {
                 (q / columns).abs_diff(k / columns) <= kernel / 2 && (q % columns).abs_diff(k % columns) <= kernel / 2
             }
