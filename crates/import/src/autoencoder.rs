@@ -108,7 +108,7 @@ fn fsq(graph: &mut Graph, z: &Value, levels: &[u32]) -> Result<Value, Error> {
         graph.exact(&Tensor::new(name, &[1, levels.len(), 1, 1], values))
     };
     let half = |l: u32| f64::from(l - 1) * 1.001 / 2.0;
-    let offset = |l: u32| if l % 2 == 0 { 0.5 } else { 0.0 };
+    let offset = |l: u32| if l.is_multiple_of(2) { 0.5 } else { 0.0 };
     let shifts = constant("fsq.shift", &|l| (offset(l) / half(l)).atanh())?;
     let halves = constant("fsq.half", &half)?;
     let offsets = constant("fsq.offset", &offset)?;

@@ -123,11 +123,7 @@ impl Graph {
     /// Bytes \[b, height, width, 3\] → floats \[b, 3, height, width\], 0 … 255.
     pub(crate) fn planes(&mut self, pixels: &Value) -> Value {
         let planes = self.transpose(pixels, &[0, 3, 1, 2]);
-        self.to_float(&planes)
-    }
-
-    pub(crate) fn to_float(&mut self, x: &Value) -> Value {
-        self.cast(x, DataType::Float)
+        self.cast(&planes, DataType::Float)
     }
 
     pub(crate) fn cast(&mut self, x: &Value, to: DataType) -> Value {
