@@ -25,6 +25,7 @@ pub enum LogFormat {
 /// What every service can be told about its operation. Flatten it into the service's own options.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(next_help_heading = "Operation")]
+#[group(skip)]
 pub struct Config {
     /// Address where Prometheus finds /metrics, as HOST_IP:PORT; none: not served
     #[arg(long, env = "EASEL_METRICS_LISTEN", value_name = "ADDRESS")]
