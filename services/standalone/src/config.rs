@@ -9,6 +9,7 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 /// The standalone's options. The services' own options keep their defaults and their environment variables.
 #[derive(Parser, Clone, Debug, PartialEq)]
 #[command(name = "easel-standalone", version, about = "Runs all five services of Easel in one process")]
+#[group(skip)]
 pub struct Config {
     /// Folder of a model package, the default first; none: the embedded package models/scenes/package
     #[arg(long, env = "EASEL_PACKAGES", value_name = "DIR", value_delimiter = ',')]
