@@ -5,8 +5,12 @@ use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
+use unicode_normalization_alignments::char::{compose, is_combining_mark};
 
 use crate::Error;
+
+#[cfg(test)]
+mod tests;
 
 /// One id of an encoded prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,9 +66,10 @@ impl Vocabulary {
             tokenizer,
         };
         let (tokens, _) = vocabulary.encode("a")?;
-        if tokens.is_empty() {
-            let added = "more tokens added than that";
-            return Err(wrong(format!("room for text within {length} tokens"), added.into()));
+        let added = tokens.iter().filter(|token| token.span == (0, 0)).count();
+        if added >= length as usize {
+            let expected = format!("room for text within {length} tokens");
+            return Err(wrong(expected, format!("{added} that are always added")));
         }
         Ok(vocabulary)
     }
@@ -74,6 +79,7 @@ impl Vocabulary {
         let encoding = self.tokenizer.encode(prompt, true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let added = encoding.get_special_tokens_mask();
         let room = self.length.saturating_sub(added.iter().filter(|added| **added == 1).count());
+        let starts: HashSet<usize> = encoding.get_offsets().iter().map(|span| span.0).collect();
         let mut tokens = Vec::with_capacity(self.length.min(added.len()));
         let mut texts = 0;
         for (i, added) in added.iter().enumerate() {
@@ -93,6 +99,7 @@ impl Vocabulary {
                     "this vocabulary cannot tell the text {piece:?} from a special token"
                 )));
             }
+            let span = (span.0, end_with_marks(prompt, span, &starts));
             tokens.push(Token { id, piece: piece.clone(), span, unknown });
         }
         Ok((tokens, texts > room))
@@ -111,6 +118,23 @@ impl Vocabulary {
             || self.byte_fallback && is_byte_piece(piece)
             || self.byte_level && is_lone_byte(piece.strip_suffix("</w>").unwrap_or(piece))
     }
+}
+
+/// The end of a span of `prompt`, with the marks behind it that were composed into its last character: a normaliser to NFC leaves them uncovered.
+/// A character that a token `starts` at is covered.
+fn end_with_marks(prompt: &str, span: (usize, usize), starts: &HashSet<usize>) -> usize {
+    let text = prompt.get(span.0..span.1).unwrap_or_default();
+    let Some(mut last) = text.chars().next_back() else { return span.1 };
+    let mut end = span.1;
+    for next in prompt[span.1..].chars() {
+        let composed = compose(last, next);
+        if starts.contains(&end) || composed.is_none() && !is_combining_mark(next) {
+            break;
+        }
+        last = composed.unwrap_or(last);
+        end += next.len_utf8();
+    }
+    end
 }
 
 /// The id for text without a piece, as the model's part of a `tokenizer.json` names it.
