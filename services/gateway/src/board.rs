@@ -6,8 +6,10 @@ use easel_proto::v1::generate_response::Progress;
 use easel_proto::v1::generate_response::ranking::Entry;
 use easel_proto::v1::{Picture, TokenChunk};
 
+use crate::outbox::Room;
+
 /// A candidate of which all is known.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Complete {
     pub(crate) candidate: u32,
     pub(crate) seed: u64,
@@ -15,6 +17,8 @@ pub(crate) struct Complete {
     pub(crate) clip_score: Option<f32>,
     pub(crate) image_tokens: Vec<u32>,
     pub(crate) log_likelihood: f64,
+    /// What it takes up of the room for pictures.
+    pub(crate) room: Option<Room>,
 }
 
 /// What a stage said that cannot be.
@@ -53,6 +57,7 @@ struct Candidate {
     start: Option<(Instant, u32)>,
     log_likelihood: Option<f64>,
     picture: Option<Picture>,
+    room: Option<Room>,
     clip_score: Option<f32>,
     delivered: bool,
 }
@@ -121,12 +126,13 @@ impl Board {
     }
 
     /// The decoder has finished a candidate's picture.
-    pub(crate) fn decoded(&mut self, id: u32, picture: Picture) -> Result<Option<Complete>, Nonsense> {
+    pub(crate) fn decoded(&mut self, id: u32, picture: Picture, room: Room) -> Result<Option<Complete>, Nonsense> {
         self.check(&picture)?;
         let candidate = self.candidate(id)?;
         if candidate.delivered || candidate.picture.replace(picture).is_some() {
             return Err(Nonsense::Order);
         }
+        candidate.room = Some(room);
         Ok(self.complete(id))
     }
 
@@ -168,6 +174,7 @@ impl Board {
             clip_score: candidate.clip_score,
             image_tokens: std::mem::take(&mut candidate.tokens),
             log_likelihood,
+            room: candidate.room.take(),
         })
     }
 
@@ -212,8 +219,9 @@ impl Best {
         Self { room, pictures: Vec::new() }
     }
 
-    /// Takes a picture in, and drops the worst when there is no room for all.
-    pub(crate) fn insert(&mut self, picture: Complete) {
+    /// Takes a picture in, and drops the worst of those that are too many. Here it takes up no room between the stages.
+    pub(crate) fn insert(&mut self, mut picture: Complete) {
+        picture.room = None;
         let better = |other: &Complete| {
             let by_score = other.clip_score.unwrap_or(f32::MIN).total_cmp(&picture.clip_score.unwrap_or(f32::MIN));
             by_score.then(picture.candidate.cmp(&other.candidate)).is_gt()
@@ -235,12 +243,19 @@ mod tests {
 
     use std::time::Duration;
 
+    use futures::FutureExt;
+
     use super::*;
+    use crate::outbox::Outbox;
 
     const SHAPE: Shape = Shape { cells: 4, given: 0, width: 2, height: 1, ranked: true };
 
     fn picture(value: u8) -> Picture {
         Picture { width: 2, height: 1, rgb8: vec![value; 6].into() }
+    }
+
+    fn room() -> Room {
+        Outbox::new().room().now_or_never().unwrap()
     }
 
     fn chunk(candidate: u32, start: u32, tokens: &[u32]) -> TokenChunk {
@@ -251,8 +266,8 @@ mod tests {
     fn a_candidate_is_complete_when_all_is_known_in_whatever_order() {
         let mut board = Board::new(SHAPE, &[7, 8]);
         board.drew(&chunk(1, 0, &[1, 2, 3, 4]), Instant::now()).unwrap();
-        assert_eq!(board.decoded(1, picture(9)).unwrap(), None);
-        assert_eq!(board.scored(1, 0.5).unwrap(), None);
+        assert!(board.decoded(1, picture(9), room()).unwrap().is_none());
+        assert!(board.scored(1, 0.5).unwrap().is_none());
         let complete = board.finished(1, -3.0).unwrap().unwrap();
         assert_eq!((complete.seed, complete.clip_score, complete.log_likelihood), (8, Some(0.5), -3.0));
         assert_eq!(complete.image_tokens, [1, 2, 3, 4]);
@@ -279,12 +294,12 @@ mod tests {
         assert_eq!(board.scored(0, 0.0).unwrap_err(), Nonsense::Order);
         assert_eq!(board.scored(0, f32::NAN).unwrap_err(), Nonsense::Score);
         let wrong = Picture { width: 3, ..picture(0) };
-        assert_eq!(board.decoded(0, wrong).unwrap_err(), Nonsense::Picture);
+        assert_eq!(board.decoded(0, wrong, room()).unwrap_err(), Nonsense::Picture);
     }
 
     fn complete(candidate: u32, score: f32) -> Complete {
         let (picture, image_tokens) = (picture(0), Vec::new());
-        Complete { candidate, seed: 0, picture, clip_score: Some(score), image_tokens, log_likelihood: 0.0 }
+        Complete { candidate, seed: 0, picture, clip_score: Some(score), image_tokens, log_likelihood: 0.0, room: None }
     }
 
     #[test]
@@ -301,7 +316,7 @@ mod tests {
     fn the_ranking_is_sorted() {
         let mut board = Board::new(SHAPE, &[0, 1, 2]);
         for (id, score) in [(0, 0.1), (1, 0.7), (2, 0.7)] {
-            board.decoded(id, picture(0)).unwrap();
+            board.decoded(id, picture(0), room()).unwrap();
             board.scored(id, score).unwrap();
         }
         let order: Vec<u32> = board.ranking().iter().map(|entry| entry.candidate).collect();

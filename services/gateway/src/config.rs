@@ -11,6 +11,7 @@ const MESSAGE_SLACK: usize = 1 << 20;
 
 /// The gateway's options.
 #[derive(Parser, Clone, Debug)]
+#[group(id = "gateway")]
 #[command(name = "easel-gateway", version, about = "Conducts Easel's stages: a caption becomes ranked pictures")]
 pub struct Config {
     /// Address to serve on, as HOST_IP:PORT

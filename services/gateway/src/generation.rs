@@ -5,6 +5,7 @@ use std::sync::Arc;
 use easel_proto::v1::generate_response::{self, Finished, GeneratedPicture, Preview};
 use easel_proto::v1::{GenerateResponse, Picture};
 use easel_server::cancel::{CancellationToken, guarded_stream};
+use easel_server::telemetry::names;
 use easel_server::{Deadline, status};
 use futures::Stream;
 use tonic::Status;
@@ -37,12 +38,17 @@ pub(crate) fn start(
 ) -> impl Stream<Item = Result<GenerateResponse, Status>> + Send + 'static {
     let generation = Arc::new(Generation { gateway, plan, times, outbox: Outbox::new() });
     let token = CancellationToken::new();
+    let span = tracing::info_span!(
+        names::span::GENERATE,
+        easel.package = generation.plan.package.name,
+        easel.candidates = generation.plan.candidates()
+    );
     let work = draw(generation.clone(), deadline, token.clone());
     let task = async move {
         work.await;
         drop(place);
     };
-    tokio::spawn(task.in_current_span());
+    tokio::spawn(task.instrument(span));
     let events = futures::stream::unfold(generation, |generation| async {
         let event = match generation.outbox.next().await? {
             Ok(event) => generation.present(event).await,
@@ -88,12 +94,13 @@ impl Generation {
             Event::Queued(queued) => Told::Queued(queued),
             Event::Started(started) => Told::Started(*started),
             Event::Progress(progress) => Told::Progress(progress),
-            Event::Preview { candidate, tokens_done, picture } => {
-                let image = Some(self.encode(picture).await?);
+            // Room is given back when the picture is encoded.
+            Event::Preview(preview, _room) => {
+                let (candidate, tokens_done) = (preview.candidate, preview.tokens_done);
+                let image = Some(self.encode(preview.picture).await?);
                 Told::Preview(Preview { candidate, tokens_done, image })
             }
-            // The place in the window is given back when the picture is encoded.
-            Event::Picture(complete, _room) => Told::Picture(self.picture(*complete).await?),
+            Event::Picture(complete) => Told::Picture(self.picture(*complete).await?),
             Event::Ranking(ranking) => Told::Ranking(ranking),
             Event::Finished { tokens_drawn } => Told::Finished(self.finished(tokens_drawn)),
         };

@@ -11,8 +11,22 @@ use tonic::Status;
 
 use crate::board::Complete;
 
-/// Finished pictures that wait for the caller; more wait where they come from.
-const WINDOW: usize = 4;
+/// Finished pictures between the decoder and the caller; more wait in the decoder.
+const PICTURES: usize = 16;
+/// Candidates of which a preview waits for the caller.
+const PREVIEWS: usize = 16;
+
+/// Room for one picture, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A candidate as far as it is drawn.
+#[derive(Debug)]
+pub(crate) struct Preview {
+    pub(crate) candidate: u32,
+    pub(crate) tokens_done: u32,
+    pub(crate) picture: Picture,
+}
 
 /// An event, with its pixels still raw: what the caller never reads is never encoded.
 #[derive(Debug)]
@@ -20,8 +34,8 @@ pub(crate) enum Event {
     Queued(Queued),
     Started(Box<Started>),
     Progress(Progress),
-    Preview { candidate: u32, tokens_done: u32, picture: Picture },
-    Picture(Box<Complete>, OwnedSemaphorePermit),
+    Preview(Preview, Option<Room>),
+    Picture(Box<Complete>),
     Ranking(Ranking),
     Finished { tokens_drawn: u32 },
 }
@@ -32,9 +46,21 @@ impl Event {
         match (self, earlier) {
             (Self::Queued(_), Self::Queued(_)) => true,
             (Self::Progress(new), Self::Progress(old)) => new.candidate == old.candidate,
-            (Self::Preview { candidate, .. }, Self::Preview { candidate: other, .. }) => candidate == other,
+            (Self::Preview(new, _), earlier) => earlier.is_preview_of(new.candidate),
             _ => false,
         }
+    }
+
+    fn is_preview_of(&self, candidate: u32) -> bool {
+        matches!(self, Self::Preview(preview, _) if preview.candidate == candidate)
+    }
+
+    /// Takes the place of `earlier`, and its room.
+    fn replace(mut self, earlier: &mut Self) {
+        if let (Self::Preview(_, room), Self::Preview(_, older)) = (&mut self, &mut *earlier) {
+            *room = room.take().or(older.take());
+        }
+        *earlier = self;
     }
 }
 
@@ -43,7 +69,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     arrived: Notify,
     emptied: Notify,
-    room: Arc<Semaphore>,
+    pictures: Arc<Semaphore>,
+    previews: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -59,7 +86,8 @@ impl Outbox {
             state: Mutex::default(),
             arrived: Notify::new(),
             emptied: Notify::new(),
-            room: Arc::new(Semaphore::new(WINDOW)),
+            pictures: Arc::new(Semaphore::new(PICTURES)),
+            previews: Arc::new(Semaphore::new(PREVIEWS)),
         }
     }
 
@@ -71,17 +99,26 @@ impl Outbox {
     pub(crate) fn put(&self, event: Event) {
         let mut state = self.state();
         match state.events.iter_mut().find(|earlier| event.replaces(earlier)) {
-            Some(earlier) => *earlier = event,
+            Some(earlier) => event.replace(earlier),
             None => state.events.push_back(event),
         }
         drop(state);
         self.arrived.notify_one();
     }
 
-    /// Puts a picture last, when there is room for it.
-    pub(crate) async fn put_picture(&self, picture: Complete) {
-        let room = self.room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        self.put(Event::Picture(Box::new(picture), room));
+    /// Room for a picture, as soon as there is some.
+    pub(crate) async fn room(&self) -> Room {
+        Room(self.pictures.clone().acquire_owned().await.expect("the semaphore is never closed"))
+    }
+
+    /// Puts a preview in the place of an older one of its candidate, or last when there is room for it.
+    pub(crate) async fn put_preview(&self, preview: Preview) {
+        let replaces = self.state().events.iter().any(|earlier| earlier.is_preview_of(preview.candidate));
+        let room = match replaces {
+            true => None,
+            false => Some(Room(self.previews.clone().acquire_owned().await.expect("the semaphore is never closed"))),
+        };
+        self.put(Event::Preview(preview, room));
     }
 
     /// The request is over: what is left is read, then its result.
@@ -140,7 +177,7 @@ mod tests {
 
     fn picture(candidate: u32) -> Complete {
         let (picture, image_tokens) = (Picture::default(), Vec::new());
-        Complete { candidate, seed: 0, picture, clip_score: None, image_tokens, log_likelihood: 0.0 }
+        Complete { candidate, seed: 0, picture, clip_score: None, image_tokens, log_likelihood: 0.0, room: None }
     }
 
     #[tokio::test]
@@ -156,23 +193,42 @@ mod tests {
         assert_eq!(read, [(0, 3), (1, 1)]);
     }
 
+    fn preview(candidate: u32, tokens_done: u32) -> Preview {
+        Preview { candidate, tokens_done, picture: Picture::default() }
+    }
+
     #[tokio::test]
-    async fn pictures_wait_for_the_reader_and_none_is_lost() {
+    async fn previews_of_a_few_candidates_wait_and_the_newest_of_each() {
         let outbox = Outbox::new();
-        for candidate in 0..WINDOW as u32 {
-            outbox.put_picture(picture(candidate)).await;
+        for candidate in 0..PREVIEWS as u32 {
+            outbox.put_preview(preview(candidate, 1)).await;
         }
-        let mut waiting = Box::pin(outbox.put_picture(picture(99)));
-        assert!((&mut waiting).now_or_never().is_none(), "the window is full");
+        assert!(outbox.put_preview(preview(99, 1)).now_or_never().is_none(), "there is no room");
+        outbox.put_preview(preview(0, 2)).await;
+        let Some(Ok(Event::Preview(first, room))) = outbox.next().await else { panic!("no preview") };
+        assert_eq!((first.candidate, first.tokens_done), (0, 2));
+        drop(room);
+        outbox.put_preview(preview(99, 1)).await;
+    }
+
+    #[tokio::test]
+    async fn pictures_find_room_as_they_are_read() {
+        let outbox = Outbox::new();
+        for candidate in 0..PICTURES as u32 {
+            let room = outbox.room().await;
+            outbox.put(Event::Picture(Box::new(Complete { room: Some(room), ..picture(candidate) })));
+        }
+        let mut waiting = Box::pin(outbox.room());
+        assert!((&mut waiting).now_or_never().is_none(), "there is no room");
         assert!(matches!(outbox.next().await, Some(Ok(Event::Picture(..)))));
         waiting.await;
         outbox.close(Ok(()));
-        let mut pictures = 0;
+        let mut pictures = 1;
         while let Some(event) = outbox.next().await {
             assert!(matches!(event.unwrap(), Event::Picture(..)));
             pictures += 1;
         }
-        assert_eq!(pictures, WINDOW);
+        assert_eq!(pictures, PICTURES);
         outbox.emptied().await;
     }
 

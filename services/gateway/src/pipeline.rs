@@ -3,8 +3,10 @@
 //! caption → text tokens (and the given picture → given tokens) → image tokens, chunk by chunk → previews and
 //! pictures → scores → the ranking.
 //!
-//! The stages run at the same time, each as far as the one before it has come; what lies between two of them is
-//! bounded, so that whoever is slow is waited for. Dropping a drawing drops the calls to all stages.
+//! The stages run at the same time, each as far as the one before it has come. Pixels between two of them are few:
+//! whoever is slow is waited for. Tokens are small, and a sampler's slots dear: all that it draws is taken at once. So
+//! the one wait is that of a picture for room, which is given back as pictures go to the caller; nothing that makes a
+//! picture complete waits behind it. Dropping a drawing drops the calls to all stages.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -22,7 +24,7 @@ use tonic::Status;
 
 use crate::board::{Best, Board, Complete, Nonsense};
 use crate::fault;
-use crate::outbox::{Event, Outbox};
+use crate::outbox::{Event, Outbox, Preview};
 use crate::plan::Plan;
 use crate::stages::{Answers, Stage, Stages};
 use crate::times::Times;
@@ -171,7 +173,8 @@ impl<'a> Drawing<'a> {
             candidates: (0..self.plan.candidates()).collect(),
             previews: Some(PreviewPolicy { every_tokens: self.plan.preview_every() }),
         };
-        self.stages.decode(header, self.deadline).await
+        let chunks = self.plan.candidates() * self.plan.shape().cells;
+        self.stages.decode(header, chunks as usize, self.deadline).await
     }
 
     async fn open_ranker(
@@ -209,7 +212,7 @@ impl<'a> Drawing<'a> {
                 }
                 Some(sample_response::Event::Finished(finished)) => {
                     let complete = self.board().finished(finished.candidate, finished.log_likelihood);
-                    self.deliver(complete.map_err(nonsense(Stage::Sampler))?).await;
+                    self.deliver(complete.map_err(nonsense(Stage::Sampler))?);
                 }
                 _ => {}
             }
@@ -234,13 +237,14 @@ impl<'a> Drawing<'a> {
                     let (candidate, tokens_done) = (preview.candidate, preview.tokens_done);
                     let picture = preview.picture.unwrap_or_default();
                     self.board().previewed(candidate, &picture).map_err(nonsense(Stage::Decoder))?;
-                    self.outbox.put(Event::Preview { candidate, tokens_done, picture });
+                    self.outbox.put_preview(Preview { candidate, tokens_done, picture }).await;
                 }
                 Some(decode_response::Event::Finished(finished)) => {
                     self.times.end(Stage::Decoder);
                     let (id, picture) = (finished.candidate, finished.picture.unwrap_or_default());
-                    let complete = self.board().decoded(id, picture.clone());
-                    self.deliver(complete.map_err(nonsense(Stage::Decoder))?).await;
+                    let room = self.outbox.room().await;
+                    let complete = self.board().decoded(id, picture.clone(), room);
+                    self.deliver(complete.map_err(nonsense(Stage::Decoder))?);
                     let Some(ranker) = &ranker else { continue };
                     self.times.begin(Stage::Ranker);
                     let candidate = rank_request::Candidate { id, picture: Some(picture) };
@@ -267,7 +271,7 @@ impl<'a> Drawing<'a> {
         while let Some(RankResponse { candidate, clip_score }) = scores.next().await? {
             self.times.end(Stage::Ranker);
             let complete = self.board().scored(candidate, clip_score);
-            self.deliver(complete.map_err(nonsense(Stage::Ranker))?).await;
+            self.deliver(complete.map_err(nonsense(Stage::Ranker))?);
         }
         match self.board().all_scored() {
             true => Ok(()),
@@ -276,12 +280,12 @@ impl<'a> Drawing<'a> {
     }
 
     /// A complete picture → the caller, or, when only the best are wanted, aside until all are known.
-    async fn deliver(&self, complete: Option<Complete>) {
+    fn deliver(&self, complete: Option<Complete>) {
         let Some(complete) = complete else { return };
         if self.plan.keep < self.plan.seeds.len() {
             self.best.lock().expect("no one panics with it").insert(complete);
         } else {
-            self.outbox.put_picture(complete).await;
+            self.outbox.put(Event::Picture(Box::new(complete)));
         }
     }
 
@@ -289,7 +293,8 @@ impl<'a> Drawing<'a> {
     async fn end(&self) {
         let best = self.best.lock().expect("no one panics with it").take();
         for picture in best {
-            self.outbox.put_picture(picture).await;
+            let room = Some(self.outbox.room().await);
+            self.outbox.put(Event::Picture(Box::new(Complete { room, ..picture })));
         }
         let entries = self.board().ranking();
         self.outbox.put(Event::Ranking(Ranking { entries }));

@@ -194,9 +194,8 @@ fn complete(given: SamplingParameters, package: &Package) -> Result<SamplingPara
         top_p: given.top_p.or(defaults.top_p).or(Some(1.0)),
         guidance_scale: given.guidance_scale.or(defaults.guidance_scale).or(Some(1.0)),
     };
-    if parameters.top_k() > package.codebook_size {
-        let reason = format!("expected at most {}, found {}", package.codebook_size, parameters.top_k());
-        return Err(invalid("parameters.top_k", reason));
+    if let Some(top_k) = given.top_k.filter(|&top_k| top_k > package.codebook_size) {
+        return Err(invalid("parameters.top_k", format!("expected at most {}, found {top_k}", package.codebook_size)));
     }
     if parameters.guidance_scale() != 1.0 && !package.guidance {
         let reason = format!("the package knows no guidance: expected 1, found {}", parameters.guidance_scale());

@@ -112,6 +112,8 @@ pub mod span {
     pub const RUN: &str = "easel.run";
     /// One generation, in the gateway.
     pub const GENERATE: &str = "easel.generate";
+    /// A call to a stage, in the gateway; named after the work instead: "tokenize", "sample".
+    pub const STAGE: &str = "easel.stage";
 }
 
 /// Attributes of spans.

@@ -11,6 +11,7 @@ use easel_proto::v1::{
 };
 use easel_server::Deadline;
 use easel_server::call::outgoing;
+use easel_server::telemetry::names;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,8 +20,8 @@ use tracing::{Instrument, Span};
 
 use super::{Answers, Stage, Stages};
 
-/// Messages on their way to a stage that streams; more wait where they come from.
-const WINDOW: usize = 4;
+/// Pictures on their way to the ranker.
+const PICTURES: usize = 4;
 
 /// A client of `$service` on `$channel`, with the message limits of `$stages`.
 macro_rules! client {
@@ -33,7 +34,7 @@ macro_rules! client {
 
 /// The span of a call to `stage`.
 fn span(stage: Stage, name: &'static str) -> Span {
-    tracing::info_span!("stage", otel.name = name, otel.kind = "client", easel.stage = stage.name())
+    tracing::info_span!(names::span::STAGE, otel.name = name, otel.kind = "client", easel.stage = stage.name())
 }
 
 impl Stages {
@@ -92,18 +93,19 @@ impl Stages {
         Ok(Answers::new(Stage::Sampler, stream, lease, deadline, span))
     }
 
-    /// Opens a decoding: where the chunks go, and where the pictures come from. Returns when the decoder has accepted
+    /// Opens a decoding: where the chunks go, of which `chunks` may wait, and where the pictures come from. Returns when the decoder has accepted
     /// the header; until then another replica can take over.
     pub(crate) async fn decode(
         &self,
         header: decode_request::Header,
+        chunks: usize,
         deadline: Deadline,
     ) -> Result<(mpsc::Sender<DecodeRequest>, Answers<DecodeResponse>), Status> {
         let span = span(Stage::Decoder, "decode");
         let header = DecodeRequest { message: Some(decode_request::Message::Header(header)) };
         let header = &header;
         let call = self.decoder.call(deadline, move |channel| async move {
-            let (sender, requests) = open(header.clone(), deadline);
+            let (sender, requests) = open(header.clone(), chunks, deadline);
             let response = client!(DecoderServiceClient, channel, self).decode(requests).await?;
             Ok((sender, response.into_inner()))
         });
@@ -122,7 +124,7 @@ impl Stages {
         let header = RankRequest { message: Some(rank_request::Message::Header(header)) };
         let header = &header;
         let call = self.ranker.call(deadline, move |channel| async move {
-            let (sender, requests) = open(header.clone(), deadline);
+            let (sender, requests) = open(header.clone(), PICTURES, deadline);
             let response = client!(RankerServiceClient, channel, self).rank(requests).await?;
             Ok((sender, response.into_inner()))
         });
@@ -157,12 +159,13 @@ impl Stages {
     }
 }
 
-/// A stream of requests that begins with `header`; what is sent follows.
+/// A stream of requests that begins with `header`; what is sent follows, of which `window` may wait.
 fn open<T: Send + 'static>(
     header: T,
+    window: usize,
     deadline: Deadline,
 ) -> (mpsc::Sender<T>, Request<impl futures::Stream<Item = T> + Send + 'static>) {
-    let (sender, receiver) = mpsc::channel(WINDOW);
+    let (sender, receiver) = mpsc::channel(window);
     let requests = stream::iter([header]).chain(ReceiverStream::new(receiver));
     (sender, outgoing(requests, Some(deadline)))
 }

@@ -80,7 +80,7 @@ async fn list(pool: &Pool) -> Vec<v1::Stage> {
     for (index, address) in pool.addresses().iter().enumerate() {
         let replicas = pool.replicas_of(index);
         if replicas.is_empty() {
-            let error = "the address does not resolve".to_owned();
+            let error = "the address does not resolve, or only to one that is listed already".to_owned();
             stages.push(stage(pool, address.to_string(), Err(error)));
         }
         let asked = replicas.iter().map(|replica| async { (replica.at, report(replica).await) });

@@ -62,7 +62,7 @@ pub(crate) struct Stages {
 impl Stages {
     /// The stages at the addresses of `config`; nothing is connected yet.
     pub(crate) fn new(config: &Config) -> Self {
-        let pool = |stage, addresses: &Vec<_>| Pool::new(stage, addresses.clone());
+        let pool = |stage, addresses: &Vec<_>| Pool::new(stage, addresses.clone(), config.max_requests);
         Self {
             tokenizer: pool(Stage::Tokenizer, &config.tokenizer),
             sampler: pool(Stage::Sampler, &config.sampler),

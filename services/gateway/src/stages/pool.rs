@@ -26,6 +26,17 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Longest first pause between two tries; the next one may be twice as long.
 const BACKOFF: Duration = Duration::from_millis(50);
 
+/// Bytes that a stage may send on one stream before they are read.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// HTTP/2's largest window.
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// Bytes that a stage may send on one connection before they are read: enough for all streams of `requests` requests,
+/// so that one whose caller does not read takes nothing from the others.
+fn connection_window(requests: u32) -> u32 {
+    requests.saturating_add(16).saturating_mul(STREAM_WINDOW).min(MAX_WINDOW)
+}
+
 /// One replica.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -39,8 +50,11 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    fn new(at: SocketAddr, index: usize, address: &Address) -> Result<Self, easel_server::Error> {
-        let mut endpoint = channel::endpoint(format!("http://{at}"))?.connect_timeout(CONNECT_TIMEOUT);
+    fn new(at: SocketAddr, index: usize, address: &Address, requests: u32) -> Result<Self, easel_server::Error> {
+        let mut endpoint = channel::endpoint(format!("http://{at}"))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(connection_window(requests));
         if let Ok(origin) = address.to_string().parse() {
             endpoint = endpoint.origin(origin);
         }
@@ -86,16 +100,17 @@ pub(crate) struct Pool {
     /// Which stage.
     pub(crate) stage: Stage,
     addresses: Vec<Address>,
+    requests: u32,
     replicas: RwLock<Vec<Arc<Replica>>>,
     turn: AtomicUsize,
     looked_up: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Pool {
-    /// The replicas behind `addresses`, to be looked up.
-    pub(crate) fn new(stage: Stage, addresses: Vec<Address>) -> Self {
+    /// The replicas behind `addresses`, to be looked up; at most `requests` requests will use them at once.
+    pub(crate) fn new(stage: Stage, addresses: Vec<Address>, requests: u32) -> Self {
         let looked_up = tokio::sync::Mutex::new(None);
-        Self { stage, addresses, replicas: RwLock::default(), turn: AtomicUsize::new(0), looked_up }
+        Self { stage, addresses, requests, replicas: RwLock::default(), turn: AtomicUsize::new(0), looked_up }
     }
 
     /// The addresses as configured.
@@ -157,7 +172,7 @@ impl Pool {
         if let Some(replica) = known.iter().find(|replica| replica.at == at) {
             return Some(replica.clone());
         }
-        match Replica::new(at, index, &self.addresses[index]) {
+        match Replica::new(at, index, &self.addresses[index], self.requests) {
             Ok(replica) => Some(Arc::new(replica)),
             Err(error) => {
                 tracing::error!(stage = %self.stage, %at, error = &error as &dyn std::error::Error, "an address is unusable");
@@ -245,7 +260,7 @@ mod tests {
 
     async fn pool(addresses: &[&str]) -> Pool {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        let pool = Pool::new(Stage::Sampler, addresses);
+        let pool = Pool::new(Stage::Sampler, addresses, 1);
         pool.resolve().await;
         pool
     }

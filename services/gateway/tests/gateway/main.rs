@@ -1,0 +1,11 @@
+//! The gateway in front of stages that do as they are told, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod faults;
+mod flow;
+mod generate;
+mod invalid;
+mod script;
+mod stages;
+mod suite;
