@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::suite::{at_suite, easel, json, package, stderr, stdout};
 
-/// Names and contents of the pictures in a folder.
-fn pictures(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+/// Names of the pictures in a folder, and hashes of their contents.
+fn pictures(folder: &Path) -> BTreeMap<String, u64> {
+    let hash = |path: PathBuf| {
+        let mut hasher = DefaultHasher::new();
+        fs::read(path).unwrap().hash(&mut hasher);
+        hasher.finish()
+    };
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let named = files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()));
+    let named = files.map(|file| (file.file_name().into_string().unwrap(), hash(file.path())));
     named.filter(|(name, _)| name.contains("-seed")).collect()
 }
 
