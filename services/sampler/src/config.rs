@@ -7,6 +7,7 @@ use crate::{Error, engine::Options};
 /// What the sampler can be told. Every option is a flag and an environment variable.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "easel-sampler", version, about)]
+#[group(id = "sampler")]
 pub struct Config {
     /// Address to serve gRPC on, as HOST_IP:PORT
     #[arg(long, env = "EASEL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50052")]

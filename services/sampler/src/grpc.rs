@@ -15,7 +15,6 @@ use tracing::Span;
 use crate::{
     engine::{Event, Failure, Refusal},
     stage::Stages,
-    validate::{self, Invalid},
 };
 
 /// `easel.v1.SamplerService`.
@@ -40,7 +39,7 @@ impl SamplerService for Service {
         let deadline = Deadline::of(&request);
         let mut message = request.into_inner();
         let stage = self.stages.find(&message.package.take().unwrap_or_default())?;
-        let mut request = validate::request(message, &stage.manifest, self.max_candidates)?;
+        let mut request = stage.request(message, self.max_candidates)?;
         request.deadline = deadline.map(Deadline::instant);
         let span = Span::current();
         tracing::debug!(parent: &span, candidates = request.candidates.len(), ?request.parameters, "sample");
@@ -73,12 +72,6 @@ fn response(event: Event) -> SampleResponse {
         }),
     };
     SampleResponse { event: Some(event) }
-}
-
-impl From<Invalid> for Status {
-    fn from(invalid: Invalid) -> Self {
-        status::invalid(invalid.field, invalid.description)
-    }
 }
 
 impl From<Refusal> for Status {

@@ -1,7 +1,8 @@
 //! The sampler service: a transformer continues the caption with image tokens.
 //!
 //! The way of a request: [`grpc`] checks it and hands it to the [`engine`] of its package, whose one thread owns the [`model`], gives rows of the batch to
-//! candidates ([`slots`]), takes the steps, and draws the tokens ([`logits`], [`draws`]). [`engine::Engine`] works without gRPC as well.
+//! candidates ([`slots`]), takes the steps, and draws the tokens ([`logits`], [`draws`]). [`engine::Engine`] works without gRPC as well;
+//! [`load`] gives the engines of packages.
 
 mod config;
 pub mod draws;
@@ -23,7 +24,7 @@ use tonic::service::Routes;
 
 pub use config::Config;
 pub use error::Error;
-pub use stage::{Stage, Stages};
+pub use stage::{Stage, Stages, load};
 
 /// Loads the packages of `config` and serves `easel.v1.SamplerService` until `shutdown`.
 ///
@@ -37,7 +38,7 @@ pub async fn serve(
     let readiness = Readiness::new();
     let dead = readiness.clone();
     let own = config.clone();
-    let load = move || stage::load(&own, move |reason| dead.unready(format!("the engine died: {reason}")));
+    let load = move || load(&own, move |reason| dead.unready(format!("the engine died: {reason}")));
     serve_with(listener, config, readiness, load, shutdown).await
 }
 

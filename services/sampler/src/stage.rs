@@ -4,15 +4,16 @@ use std::sync::{Arc, OnceLock};
 
 use easel_onnx::Runtime;
 use easel_package::{Guidance, Manifest, Package};
-use easel_proto::v1::PackageRef;
+use easel_proto::v1::{PackageRef, SampleRequest};
 use easel_server::{StatusReporter, status};
 use tonic::Status;
 
 use crate::{
     Config, Error,
-    engine::Engine,
+    engine::{Engine, Request},
     model::{Model, Transformer},
     slots::{self, Pool},
+    validate,
 };
 
 /// A package and its engine.
@@ -49,6 +50,17 @@ impl Stage {
         let engine = Engine::start(model, options, caption, died);
         let engine = engine.map_err(|source| Error::Start { package, source })?;
         Ok(Self { manifest, digest, engine })
+    }
+
+    /// What the engine draws for a request of the contract, checked, with the package's defaults filled in. The message's package is not looked at.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT that names the first field that cannot be used.
+    // A status is what a refused call is answered with; it is large, and rare.
+    #[allow(clippy::result_large_err)]
+    pub fn request(&self, message: SampleRequest, max_candidates: usize) -> Result<Request, Status> {
+        validate::request(message, &self.manifest, max_candidates)
+            .map_err(|invalid| status::invalid(invalid.field, invalid.description))
     }
 }
 
@@ -123,7 +135,7 @@ impl StatusReporter for Reporter {
 ///
 /// # Errors
 /// For the first package that cannot be used.
-pub(crate) fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Result<Vec<Stage>, Error> {
+pub fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Result<Vec<Stage>, Error> {
     let runtime = Runtime::load()?;
     let mut stages: Vec<Stage> = Vec::new();
     for path in &config.package {
@@ -159,7 +171,9 @@ fn rows(package: &Package, config: &Config) -> Result<usize, Error> {
     let width = u64::from(attention.layers) * u64::from(attention.heads) * u64::from(attention.head_width);
     // Keys and values in f32.
     let per_sequence = (2 * 4 * width).saturating_mul(positions);
-    let weights = manifest.files.get(&manifest.sampler.graph).map_or(0, |file| file.bytes);
+    // The graph, and the file with its weights where they are apart.
+    let graph = manifest.files.iter().filter(|(name, _)| name.starts_with(&manifest.sampler.graph));
+    let weights = graph.map(|(_, file)| file.bytes).sum();
     let rows = slots::rows_within(limit.saturating_mul(1 << 20), weights, per_sequence, config.slots);
     let needed = 1 + usize::from(manifest.guidance.is_some());
     if rows < needed {

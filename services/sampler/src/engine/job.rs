@@ -59,6 +59,7 @@ pub(super) struct Job {
     /// Candidates that were given rows.
     begun: usize,
     finished: usize,
+    announced: bool,
     drawn: bool,
 }
 
@@ -88,6 +89,7 @@ impl Job {
             runs: Vec::new(),
             begun: 0,
             finished: 0,
+            announced: false,
             drawn: false,
         }
     }
@@ -144,8 +146,11 @@ impl Job {
         begun
     }
 
-    /// Tells the caller that it has rows.
+    /// Tells the caller, once, that it has rows.
     pub(super) fn announce(&mut self, rows_total: usize) {
+        if std::mem::replace(&mut self.announced, true) {
+            return;
+        }
         let rows = self.runs.iter().map(|run| run.places.count()).sum::<usize>() as u32;
         let prefill_tokens = self.shared.as_ref().map_or(0, |shared| shared.tokens.len() as u32);
         let waited = self.arrived.elapsed();

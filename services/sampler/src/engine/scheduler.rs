@@ -67,8 +67,9 @@ impl<M: Model> Scheduler<M> {
             self.reap();
             self.admit();
             self.reap();
-            self.announce();
+            // Who hears that it was admitted finds room in the queue.
             self.publish();
+            self.announce();
             self.plan(None);
             if !self.batch.rows.is_empty() {
                 self.advance()?;
@@ -118,7 +119,6 @@ impl<M: Model> Scheduler<M> {
             let admitted = job.admit(prefix, &mut self.model);
             settle_or_fail(&mut job, admitted);
             let satisfied = serve(&mut job, &mut self.pool, &mut self.model, &mut self.drawer, &self.meters);
-            job.announce(self.pool.total());
             self.active.push(job);
             if !satisfied {
                 return;
@@ -126,18 +126,18 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
-    /// Tells those who wait where they stand.
+    /// Tells those who were admitted, and those who wait where they stand.
     fn announce(&mut self) {
-        let mut ahead = self.active.iter().filter(|job| job.has_more()).count() as u32;
+        self.active.iter_mut().for_each(|job| job.announce(self.pool.total()));
+        let served = self.active.iter().filter(|job| job.has_more()).count() as u32;
         let mut work: u64 = self.active.iter().map(Job::outstanding).sum();
-        for job in &mut self.waiting {
+        for (ahead, job) in (served..).zip(&mut self.waiting) {
             if job.told != Some(ahead) {
                 let estimated_wait = self.step_time.estimate(work, self.pool.total());
                 if job.outlet.offer(Event::Queued { position: ahead, estimated_wait }) {
                     job.told = Some(ahead);
                 }
             }
-            ahead += 1;
             work += job.outstanding();
         }
     }
@@ -164,14 +164,17 @@ impl<M: Model> Scheduler<M> {
         let mut members: Vec<usize> = self.batch.feeds.iter().map(|feed| feed.job).collect();
         members.dedup();
         self.meters.members(members.iter().map(|&index| &self.active[index]));
-        let lost = match self.step() {
-            Ok(()) => false,
+        let mut lost = false;
+        match self.step() {
+            Ok(()) => {}
             // Nothing was done, because of one of them: each for itself.
             Err(model::Error::Refused(_)) if members.len() > 1 => {
-                members.iter().fold(false, |lost, &index| self.step_alone(index) || lost)
+                for &index in &members {
+                    lost |= self.step_alone(index);
+                }
             }
-            Err(error) => self.fail(&members, error),
-        };
+            Err(error) => lost = self.fail(&members, error),
+        }
         let drawer = &mut self.drawer;
         for &index in &members {
             let job = &mut self.active[index];
