@@ -1267,7 +1267,7 @@ pub mod decoder_service_client {
         }
         /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
         /// been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
-        /// The response's head comes as soon as the header has been accepted.
+        /// The response's head does not wait for chunks.
         pub async fn decode(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::DecodeRequest>,
@@ -1337,7 +1337,7 @@ pub mod decoder_service_server {
             + 'static;
         /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
         /// been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
-        /// The response's head comes as soon as the header has been accepted.
+        /// The response's head does not wait for chunks.
         async fn decode(
             &self,
             request: tonic::Request<tonic::Streaming<super::DecodeRequest>>,
@@ -1715,7 +1715,7 @@ pub mod ranker_service_client {
             self
         }
         /// The header with the caption first, then pictures; a score for each comes back as it is ready.
-        /// The response's head comes as soon as the header has been accepted.
+        /// The response's head does not wait for pictures.
         pub async fn rank(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::RankRequest>,
@@ -1809,7 +1809,7 @@ pub mod ranker_service_server {
             + std::marker::Send
             + 'static;
         /// The header with the caption first, then pictures; a score for each comes back as it is ready.
-        /// The response's head comes as soon as the header has been accepted.
+        /// The response's head does not wait for pictures.
         async fn rank(
             &self,
             request: tonic::Request<tonic::Streaming<super::RankRequest>>,

@@ -8,10 +8,13 @@ use crate::{Address, Error};
 
 /// What else a message holds beside its largest field.
 const MESSAGE_SLACK: usize = 1 << 20;
+/// Beyond these a number is a mistake.
+const MAX_CANDIDATES: u64 = 4096;
+const MAX_REQUESTS: u64 = 65_536;
+const MAX_TIMEOUT_SECONDS: u64 = 30 * 24 * 3600;
 
 /// The gateway's options.
 #[derive(Parser, Clone, Debug)]
-#[group(id = "gateway")]
 #[command(name = "easel-gateway", version, about = "Conducts Easel's stages: a caption becomes ranked pictures")]
 pub struct Config {
     /// Address to serve on, as HOST_IP:PORT
@@ -98,18 +101,18 @@ impl Config {
     /// [`Error::Server`] names the first option that cannot.
     pub fn validate(&self) -> Result<(), Error> {
         self.server.validate()?;
-        let zero = [
-            ("max-candidates", u64::from(self.max_candidates)),
-            ("max-prompt-bytes", self.max_prompt_bytes.into()),
-            ("max-image-bytes", self.max_image_bytes.into()),
-            ("max-image-pixels", self.max_image_pixels.into()),
-            ("max-labels", self.max_labels.into()),
-            ("max-requests", self.max_requests.into()),
-            ("default-timeout-seconds", self.default_timeout_seconds),
+        let bounds = [
+            ("max-candidates", self.max_candidates.into(), MAX_CANDIDATES),
+            ("max-prompt-bytes", self.max_prompt_bytes.into(), u64::MAX),
+            ("max-image-bytes", self.max_image_bytes.into(), u64::MAX),
+            ("max-image-pixels", self.max_image_pixels.into(), u64::MAX),
+            ("max-labels", self.max_labels.into(), u64::MAX),
+            ("max-requests", self.max_requests.into(), MAX_REQUESTS),
+            ("default-timeout-seconds", self.default_timeout_seconds, MAX_TIMEOUT_SECONDS),
         ];
-        for (option, value) in zero {
-            if value == 0 {
-                return Err(refuse(option, "expected at least 1, found 0".to_owned()));
+        for (option, value, most) in bounds {
+            if !(1..=most).contains(&value) {
+                return Err(refuse(option, format!("expected 1 to {most}, found {value}")));
             }
         }
         let message = self.server.max_message_bytes().saturating_sub(MESSAGE_SLACK);
@@ -180,7 +183,13 @@ mod tests {
 
     #[test]
     fn an_option_that_cannot_work_is_named() {
-        for (flag, value) in [("--max-candidates", "0"), ("--max-image-pixels", "4000000000")] {
+        let wrong = [
+            ("--max-candidates", "0"),
+            ("--max-image-pixels", "4000000000"),
+            ("--default-timeout-seconds", "18446744073709551615"),
+            ("--trace-sample-ratio", "2"),
+        ];
+        for (flag, value) in wrong {
             let error = parse(&[flag, value]).validate().unwrap_err();
             assert!(error.to_string().contains(flag.trim_start_matches('-')), "{error}");
         }

@@ -65,9 +65,8 @@ async fn draw(generation: Arc<Generation>, deadline: Deadline, token: Cancellati
     let work = async {
         let Generation { gateway, plan, times, outbox } = &*generation;
         let result = Drawing::new(&gateway.stages, plan, deadline, times, outbox).run().await;
-        match &result {
-            Ok(()) => gateway.metrics.generation(times),
-            Err(status) => gateway.packages.doubt(status),
+        if let Err(status) = &result {
+            gateway.packages.doubt(status);
         }
         outbox.close(result);
         outbox.emptied().await;
@@ -126,6 +125,7 @@ impl Generation {
     }
 
     fn finished(&self, tokens_drawn: u32) -> Finished {
+        self.gateway.metrics.generation(&self.times);
         let sampling = self.times.busy(Stage::Sampler).as_secs_f64();
         Finished {
             seeds: self.plan.seeds.clone(),

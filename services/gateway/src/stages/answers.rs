@@ -1,7 +1,5 @@
 //! The answers of a stage that streams them.
 
-use std::error::Error;
-
 use easel_server::Deadline;
 use tonic::{Status, Streaming};
 use tracing::Span;
@@ -42,7 +40,7 @@ impl<T> Answers<T> {
             return Ok(Some(first));
         }
         self.stream.message().await.map_err(|status| {
-            self.lease.replica().answered(status.source().is_none());
+            self.lease.replica().answered(!fault::is_unavailable(&status));
             fault::told(self.stage, status, self.deadline)
         })
     }

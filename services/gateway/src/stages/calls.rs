@@ -93,8 +93,8 @@ impl Stages {
         Ok(Answers::new(Stage::Sampler, stream, lease, deadline, span))
     }
 
-    /// Opens a decoding: where the chunks go, of which `chunks` may wait, and where the pictures come from. Returns when the decoder has accepted
-    /// the header; until then another replica can take over.
+    /// Opens a decoding: where the chunks go, of which `chunks` may wait, and where the pictures come from. Returns with
+    /// the response's head; until then another replica can take over.
     pub(crate) async fn decode(
         &self,
         header: decode_request::Header,
@@ -113,8 +113,8 @@ impl Stages {
         Ok((sender, Answers::new(Stage::Decoder, (stream, None), lease, deadline, span)))
     }
 
-    /// Opens a ranking: where the pictures go, and where the scores come from. Returns when the ranker has accepted
-    /// the header.
+    /// Opens a ranking: where the pictures go, and where the scores come from. Returns with
+    /// the response's head.
     pub(crate) async fn rank(
         &self,
         header: rank_request::Header,

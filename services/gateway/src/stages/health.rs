@@ -52,7 +52,7 @@ impl Stages {
 
     /// What every replica of every stage says of itself.
     pub(crate) async fn list(&self) -> Vec<v1::Stage> {
-        let lists = join_all(self.pools().map(|pool| list(pool))).await;
+        let lists = join_all(self.pools().map(list)).await;
         lists.into_iter().flatten().collect()
     }
 }
