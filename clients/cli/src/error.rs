@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use easel_client::Code;
 
@@ -45,10 +44,10 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Tells it on standard error.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Tells it on standard error, and gives the exit code.
+    pub(crate) fn report(&self) -> u8 {
         eprintln!("easel: {}", self.line());
-        ExitCode::from(self.exit_code())
+        self.exit_code()
     }
 
     fn exit_code(&self) -> u8 {

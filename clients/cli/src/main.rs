@@ -13,7 +13,6 @@ mod progress;
 mod serve;
 mod status;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -58,18 +57,18 @@ impl Command {
     }
 }
 
-fn main() -> ExitCode {
+fn main() {
     let easel = Easel::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(source) => return Error::Runtime(source).report(),
-    };
-    let result = runtime.block_on(easel.command.run());
-    runtime.shutdown_timeout(ABANDON_TIME);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.map_err(Error::Runtime).and_then(|runtime| {
+        let result = runtime.block_on(easel.command.run());
+        runtime.shutdown_timeout(ABANDON_TIME);
+        result
+    });
+    easel_server::exit::with_code(match result {
+        Ok(()) => 0,
         Err(error) => error.report(),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod config;
 mod connection;
 pub mod drain;
 mod error;
+pub mod exit;
 mod health;
 pub mod layer;
 pub mod packages;

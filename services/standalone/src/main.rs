@@ -1,7 +1,7 @@
 //! The standalone's process.
 
 use clap::Parser;
-use easel_server::{serve, telemetry};
+use easel_server::{exit, serve, telemetry};
 use easel_standalone::Config;
 
 #[tokio::main]
@@ -11,5 +11,5 @@ async fn main() -> anyhow::Result<()> {
     let telemetry = telemetry::init("standalone", &config.server)?;
     let result = easel_standalone::run(config, stop).await;
     telemetry.shutdown();
-    Ok(result?)
+    exit::with_result(result.map_err(anyhow::Error::from))
 }
