@@ -34,6 +34,8 @@ pub(super) struct Scheduler<M> {
     waiting: Vec<Job>,
     /// Requests with a prefix, by arrival; only the last of those that are not paused may have candidates without rows.
     active: Vec<Job>,
+    /// Requests that hold nothing any more, and whose callers are to hear of it.
+    ended: Vec<Job>,
     batch: Batch,
     drawer: Drawer,
     meters: Meters,
@@ -50,6 +52,7 @@ impl<M: Model> Scheduler<M> {
             caption,
             waiting: Vec::new(),
             active: Vec::new(),
+            ended: Vec::new(),
             batch: Batch::default(),
             drawer: Drawer::default(),
             meters: Meters::new(),
@@ -67,8 +70,9 @@ impl<M: Model> Scheduler<M> {
             self.reap();
             self.admit();
             self.reap();
-            // Who hears that it was admitted finds room in the queue.
+            // In this order: who hears that it was admitted finds room in the queue, and who hears of its end finds its rows free.
             self.publish();
+            self.dismiss();
             self.announce();
             self.plan(None);
             if !self.batch.rows.is_empty() {
@@ -97,8 +101,7 @@ impl<M: Model> Scheduler<M> {
             if job.unfinished() > 0 {
                 self.meters.cancelled(job.unfinished());
             }
-            let outcome = job.failure.take().map_or(Ok(()), Err);
-            job.outlet.end(outcome);
+            self.ended.push(job);
         }
     }
 
@@ -123,6 +126,14 @@ impl<M: Model> Scheduler<M> {
             if !satisfied {
                 return;
             }
+        }
+    }
+
+    /// Tells those who ended.
+    fn dismiss(&mut self) {
+        for mut job in self.ended.drain(..) {
+            let outcome = job.failure.take().map_or(Ok(()), Err);
+            job.outlet.end(outcome);
         }
     }
 
@@ -239,6 +250,8 @@ impl<M: Model> Scheduler<M> {
     /// After a failure: whether the model still works, tried on rows of those who failed.
     fn probe(&mut self) -> Result<(), model::Error> {
         self.reap();
+        self.publish();
+        self.dismiss();
         let Some(places) = self.pool.take_rows(false) else {
             return Ok(());
         };
