@@ -14,6 +14,7 @@ use crate::Error;
 
 /// Which gateway, and what to run where there is none.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Gateway")]
 pub(crate) struct Target {
     /// Gateway to ask; left out, all five services are started in this process
     #[arg(long, env = "EASEL_GATEWAY", value_name = "URL")]

@@ -21,7 +21,7 @@ use terminal::Terminal;
 use view::View;
 
 /// Previews per picture, where they are shown.
-const PREVIEWS: u32 = 8;
+const PREVIEWS: u32 = 4;
 
 /// Draw pictures of a caption: ranked files, a contact sheet and a record of everything in a folder
 #[derive(Args)]
@@ -49,12 +49,6 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 
-    #[command(flatten)]
-    parameters: Parameters,
-
-    #[command(flatten)]
-    image: ImagePrompt,
-
     /// Format of the pictures
     #[arg(long, value_enum, default_value_t)]
     format: FileFormat,
@@ -78,6 +72,12 @@ pub(crate) struct Generate {
     /// Give up after this time
     #[arg(long, value_name = "SECONDS")]
     timeout_seconds: Option<f64>,
+
+    #[command(flatten)]
+    parameters: Parameters,
+
+    #[command(flatten)]
+    image: ImagePrompt,
 
     #[command(flatten)]
     target: Target,

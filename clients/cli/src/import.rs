@@ -1,4 +1,6 @@
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
 use easel_import::ImportOptions;
@@ -41,17 +43,26 @@ enum Weights {
 impl Import {
     pub(crate) async fn run(self) -> Result<(), Error> {
         let stop = serve::shutdown_signal()?;
-        let import = tokio::task::spawn_blocking(move || self.import());
-        tokio::select! {
-            result = import => match result {
-                Ok(result) => result,
-                Err(panic) => Err(Error::Failed(format!("the import panicked: {panic}"))),
-            },
-            () = stop => Err(Error::Interrupted),
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let mut import = tokio::task::spawn_blocking({
+            let interrupted = interrupted.clone();
+            move || self.import(&interrupted)
+        });
+        let ended = tokio::select! {
+            ended = &mut import => ended,
+            () = stop => {
+                interrupted.store(true, Ordering::Relaxed);
+                import.await
+            }
+        };
+        match ended {
+            Ok(result) => result,
+            Err(_) if interrupted.load(Ordering::Relaxed) => Err(Error::Interrupted),
+            Err(panic) => Err(Error::Failed(format!("the import panicked: {panic}"))),
         }
     }
 
-    fn import(self) -> Result<(), Error> {
+    fn import(self, interrupted: &AtomicBool) -> Result<(), Error> {
         let weights = match self.weights {
             Weights::F32 => easel_import::Weights::F32,
             Weights::F16 => easel_import::Weights::F16,
@@ -59,6 +70,10 @@ impl Import {
         let options = ImportOptions { weights, overwrite: self.overwrite, ..ImportOptions::default() };
         let bar = progress::bar("import", 0).with_style(progress::style("{bytes}/{total_bytes}"));
         let package = easel_import::import(&self.checkpoint, &self.out, &options, &mut |progress| {
+            if interrupted.load(Ordering::Relaxed) {
+                // Unwinding takes the half-written package away.
+                std::panic::resume_unwind(Box::new("interrupted"));
+            }
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.read_bytes);
         });

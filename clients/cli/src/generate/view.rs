@@ -107,7 +107,7 @@ impl Bars {
 
     fn show(&mut self, event: &Event) {
         match event {
-            Event::Queued(queued) => self.sampler.set_message(waiting(queued)),
+            Event::Queued(queued) => self.sampler.set_message(waiting(queued).unwrap_or_default()),
             Event::Started(started) => self.started(started),
             Event::Progress(progress) => self.progress(progress),
             Event::Preview(preview) if preview.candidate == 0 && self.terminal != Terminal::None => {
@@ -168,7 +168,7 @@ pub(super) struct Lines {
 impl Lines {
     fn show(&mut self, event: &Event) {
         match event {
-            Event::Queued(queued) => eprintln!("{}", waiting(queued)),
+            Event::Queued(queued) => waiting(queued).into_iter().for_each(|line| eprintln!("{line}")),
             Event::Started(started) => {
                 self.tokens = Tokens::new(started);
                 let (name, pictures) = (&started.package.name, started.seeds.len());
@@ -193,6 +193,9 @@ impl Lines {
     }
 }
 
-fn waiting(queued: &Queued) -> String {
-    format!("waiting: {} requests before this one, about {:.0} s", queued.position, queued.estimated_wait_seconds)
+/// What to say of a wait; nothing of one that is over at once.
+fn waiting(queued: &Queued) -> Option<String> {
+    let Queued { position, estimated_wait_seconds } = queued;
+    let line = format!("waiting: {position} requests before this one, about {estimated_wait_seconds:.0} s");
+    (*position > 0 || *estimated_wait_seconds >= 1.0).then_some(line)
 }
