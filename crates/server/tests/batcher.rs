@@ -11,6 +11,9 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Span;
+use tracing::span::Id;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -208,4 +211,30 @@ async fn stopping_finishes_the_run_and_drops_what_waits() {
     assert_eq!(within(running).await.unwrap(), 2);
     // It may have been taken up between the two.
     assert!(matches!(within(waiting).await, Ok(4) | Err(Error::Stopped { .. })));
+}
+
+/// Notes which spans follow from which.
+struct Links(mpsc::Sender<(&'static str, &'static str)>);
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Links {
+    fn on_follows_from(&self, span: &Id, follows: &Id, context: Context<'_, S>) {
+        let name = |id: &Id| context.span(id).unwrap().name();
+        self.0.send((name(span), name(follows))).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_linked_to_the_requests_in_it() {
+    let (sender, links) = mpsc::channel();
+    tracing::subscriber::set_global_default(Registry::default().with(Links(sender))).unwrap();
+    let fixture = Fixture::new(2, 8, LONG);
+    let admission = fixture.batcher.admit().unwrap();
+    let spans = [tracing::info_span!("one"), tracing::info_span!("two")];
+    let tickets = spans.map(|span| admission.submit(Job { span, ..job(1) }));
+    fixture.next_run();
+    for ticket in tickets {
+        within(ticket).await.unwrap();
+    }
+    let linked: Vec<_> = links.try_iter().collect();
+    assert_eq!(linked, [("easel.run", "one"), ("easel.run", "two")]);
 }
