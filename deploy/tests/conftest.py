@@ -32,7 +32,8 @@ def images(tmp_path_factory):
         archive.unlink()
     context(folder)
     for service in SERVICES:
-        arguments = {"BASE": "localhost/easel-test-base", "BINARIES": "prebuilt", "SERVICE": service}
+        # The defaults are named too: buildah 1.28 does not see them when it looks for the stages that are needed.
+        arguments = {"BASE": "localhost/easel-test-base", "BINARIES": "prebuilt", "VARIANT": "cpu", "SERVICE": service}
         flags = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         run("podman", "build", *flags, "-f", ROOT / "deploy/Containerfile", "-t", f"localhost/easel-{service}:latest", folder)
     collector = folder / "collector"
