@@ -72,7 +72,7 @@ class GatewayServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Draws pictures of a caption. Events, in this order for each candidate: queued (any number), started, progress and previews, its picture; then, once,
+        """Draws pictures of a caption. Events, in this order for each candidate: queued (once or more), started, progress and previews, its picture; then, once,
         ranking and finished. Cancelling the call, or its deadline, stops the work in every stage. UNAVAILABLE names the stage that is missing;
         RESOURCE_EXHAUSTED carries RetryInfo; INVALID_ARGUMENT carries BadRequest with the field.
         """

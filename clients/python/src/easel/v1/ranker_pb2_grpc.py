@@ -58,6 +58,7 @@ class RankerServiceServicer:
 
     def Rank(self, request_iterator, context):
         """The header with the caption first, then pictures; a score for each comes back as it is ready.
+        The response's head does not wait for pictures.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
