@@ -50,9 +50,9 @@ pub trait Model: Send + 'static {
 pub struct Options {
     /// The stage, for telemetry and errors.
     pub stage: &'static str,
-    /// Rows that a run may have.
+    /// Rows that a run may have; at least one.
     pub max_batch: usize,
-    /// Requests that may be admitted at once.
+    /// Requests that may be admitted at once; at least one.
     pub capacity: usize,
     /// How long a job waits for others to share its run.
     pub window: Duration,
@@ -134,7 +134,8 @@ impl<M: Model> Batcher<M> {
     /// # Errors
     /// The system gives no thread.
     pub fn start(model: M, options: Options, readiness: Readiness) -> io::Result<Self> {
-        let options = Options { max_batch: options.max_batch.max(1), ..options };
+        let (max_batch, capacity) = (options.max_batch.max(1), options.capacity.max(1));
+        let options = Options { max_batch, capacity, ..options };
         let name = options.stage.to_owned();
         let shared = Arc::new(Shared::new(options));
         let worker = Worker::new(shared.clone(), model, readiness);

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use easel_decoder::Config;
 use easel_proto::stage;
-use easel_server::{serve, telemetry};
+use easel_server::{exit, serve, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -15,5 +15,5 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("--listen {}", config.listen))?;
     let served = easel_decoder::serve(listener, config, stop).await;
     telemetry.shutdown();
-    Ok(served?)
+    exit::with_result(served.map_err(anyhow::Error::from))
 }
