@@ -150,6 +150,10 @@ impl Generate {
     pub(crate) async fn run(self) -> Result<(), Error> {
         let terminal = if self.no_preview { Terminal::None } else { Terminal::detect() };
         let request = self.request(terminal)?;
+        if let Some(dir) = &self.out {
+            // Not after all was drawn.
+            folder::make(dir)?;
+        }
         let gateway = self.target.open().await?;
         let mut view = View::new(terminal);
         let result = draw(&gateway, request, &mut view).await;
@@ -246,9 +250,9 @@ fn told(outcome: &Outcome, written: &Written, dir: &Path, command: &str) -> Stri
     let rows: Vec<Vec<String>> = outcome.pictures.iter().zip(&written.pictures).map(row).collect();
     let finished = &outcome.finished;
     format!(
-        "{}{} pictures, {} tokens in {:.1} s ({:.0} tokens per second)\nsheet   {}\nrecord  {}\nagain   {command}\n",
+        "{}{}, {} tokens in {:.1} s ({:.0} tokens per second)\nsheet   {}\nrecord  {}\nagain   {command}\n",
         output::table(&rows),
-        outcome.started.seeds.len(),
+        output::count(outcome.started.seeds.len(), "picture"),
         finished.tokens_drawn,
         finished.total_seconds,
         finished.tokens_per_second,

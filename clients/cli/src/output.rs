@@ -34,6 +34,12 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// How many of a thing: "1 picture", "2 pictures".
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// Bytes for people: "1.5 GiB".
 pub(crate) fn bytes(bytes: u64) -> String {
     let (mut value, mut units) = (bytes as f64, ["B", "KiB", "MiB", "GiB"].iter());

@@ -136,10 +136,10 @@ impl Report {
 
     pub(super) fn to_text(&self) -> String {
         let mut text = format!(
-            "{} of {} requests of {} pictures, {} at once, in {:.2} s: {:.2} requests, {:.2} pictures, {:.0} tokens per second\n",
+            "{} of {} requests of {}, {} at once, in {:.2} s: {:.2} requests, {:.2} pictures, {:.0} tokens per second\n",
             self.total.0.len(),
             self.requests,
-            self.candidates,
+            output::count(self.candidates as usize, "picture"),
             self.concurrency,
             self.elapsed.as_secs_f64(),
             self.rate(self.total.0.len()),

@@ -25,7 +25,7 @@ pub(super) struct Written {
 impl Written {
     /// Makes the folder, and takes away the pictures of an earlier generation in it.
     pub(super) fn prepare(dir: &Path, outcome: &Outcome) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+        make(dir)?;
         for stale in pictures_of(&dir.join(RECORD)) {
             // What cannot be removed is either gone already or about to be written over.
             let _ = fs::remove_file(dir.join(stale));
@@ -47,6 +47,11 @@ impl Written {
         let text = serde_json::to_string_pretty(record)?;
         fs::write(&path, text + "\n").map_err(|source| Error::Write { path, source })
     }
+}
+
+/// Makes the folder, if need be.
+pub(super) fn make(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })
 }
 
 fn name(rank: usize, picture: &Picture) -> String {

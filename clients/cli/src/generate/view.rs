@@ -7,7 +7,7 @@ use easel_client::{Event, Picture, Progress, Queued, Started};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::terminal::{self, Terminal};
-use crate::progress;
+use crate::{output, progress};
 
 /// What standard error shows.
 pub(super) enum View {
@@ -130,7 +130,7 @@ impl Bars {
         self.tokens = Tokens::new(started);
         self.begin = (Instant::now(), self.tokens.done());
         self.tokenizer.set_position(1);
-        self.tokenizer.set_message(format!("{} tokens", started.text_tokens.len()));
+        self.tokenizer.set_message(output::count(started.text_tokens.len(), "token"));
         self.sampler.set_length(self.tokens.total);
         self.sampler.set_message("tokens");
         let candidates = started.seeds.len() as u64;
@@ -171,8 +171,9 @@ impl Lines {
             Event::Queued(queued) => waiting(queued).into_iter().for_each(|line| eprintln!("{line}")),
             Event::Started(started) => {
                 self.tokens = Tokens::new(started);
-                let (name, pictures) = (&started.package.name, started.seeds.len());
-                eprintln!("{name} draws {pictures} pictures of {} text tokens", started.text_tokens.len());
+                let pictures = output::count(started.seeds.len(), "picture");
+                let tokens = output::count(started.text_tokens.len(), "text token");
+                eprintln!("{} draws {pictures} from {tokens}", started.package.name);
             }
             Event::Progress(progress) => {
                 self.tokens.add(progress);
@@ -196,6 +197,7 @@ impl Lines {
 /// What to say of a wait; nothing of one that is over at once.
 fn waiting(queued: &Queued) -> Option<String> {
     let Queued { position, estimated_wait_seconds } = queued;
-    let line = format!("waiting: {position} requests before this one, about {estimated_wait_seconds:.0} s");
+    let before = output::count(*position as usize, "request");
+    let line = format!("waiting: {before} before this one, about {estimated_wait_seconds:.0} s");
     (*position > 0 || *estimated_wait_seconds >= 1.0).then_some(line)
 }
