@@ -35,24 +35,24 @@ pub fn guide(conditional: &[f32], unconditional: &[f32], scale: f32, out: &mut V
 
 /// ln p(token) under softmax(logits). The logits must be such as [`Picker::draw`] accepts.
 pub fn log_likelihood(logits: &[f32], token: u32) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut lanes = [0f64; 8];
-    let (blocks, rest) = logits.as_chunks::<8>();
-    for block in blocks {
-        for (lane, z) in lanes.iter_mut().zip(block) {
-            *lane += f64::from(exp(z - max));
-        }
+    let max = maximum(logits);
+    let (mut weights, mut sum) = ([0f32; 256], 0.0);
+    for block in logits.chunks(weights.len()) {
+        weights.iter_mut().zip(block).for_each(|(weight, z)| *weight = exp(z - max));
+        sum += total(&weights[..block.len()]);
     }
-    let sum = lanes.iter().sum::<f64>() + rest.iter().map(|z| f64::from(exp(z - max))).sum::<f64>();
     f64::from(logits[token as usize] - max) - sum.ln()
 }
 
 /// Draws tokens; keeps its buffers from one draw to the next.
 #[derive(Debug, Default)]
 pub struct Picker {
-    keys: Vec<u64>,
-    ids: Vec<u32>,
+    /// Of all tokens, where all are needed.
     weights: Vec<f32>,
+    keys: Vec<u64>,
+    /// The tokens that the filters keep, by rising id, and their weights.
+    kept: Vec<u32>,
+    kept_weights: Vec<f32>,
 }
 
 impl Picker {
@@ -69,65 +69,86 @@ impl Picker {
         }
         let max = logits[best as usize];
         // The difference first: z / T alone may overflow.
-        let weigh = |z: f32| exp((z - max) / parameters.temperature);
-        self.weights.clear();
-        if !self.filter(logits, parameters, weigh) {
-            self.weights.extend(logits.iter().map(|&z| weigh(z)));
-            return Ok(self.invert(uniform) as u32);
-        }
-        self.weights.extend(self.ids.iter().map(|&id| weigh(logits[id as usize])));
-        Ok(self.ids[self.invert(uniform)])
-    }
-
-    /// Leaves in `ids`, by rising id, the tokens that the filters keep; false: all.
-    fn filter(&mut self, logits: &[f32], parameters: &Parameters, weigh: impl Fn(f32) -> f32) -> bool {
+        let weigh = |&z: &f32| exp((z - max) / parameters.temperature);
         let k = match parameters.top_k as usize {
             0 => logits.len(),
             k => k.min(logits.len()),
         };
-        if k == logits.len() && parameters.top_p >= 1.0 {
-            return false;
+        let nucleus = parameters.top_p < 1.0;
+        if nucleus || k == logits.len() {
+            self.weights.clear();
+            self.weights.extend(logits.iter().map(weigh));
         }
+        if k == logits.len() && !nucleus {
+            return Ok(invert(&self.weights, uniform) as u32);
+        }
+        self.most_likely(logits, k);
+        if nucleus {
+            let count = smallest_set(&mut self.keys, f64::from(parameters.top_p), &self.weights);
+            self.keys.truncate(count);
+        }
+        self.kept.clear();
+        self.kept.extend(self.keys.iter().map(|&key| id(key) as u32));
+        self.kept.sort_unstable();
+        self.kept_weights.clear();
+        self.kept_weights.extend(self.kept.iter().map(|&id| weigh(&logits[id as usize])));
+        Ok(self.kept[invert(&self.kept_weights, uniform)])
+    }
+
+    /// Leaves the keys of the `k` most likely tokens, in no order.
+    fn most_likely(&mut self, logits: &[f32], k: usize) {
         self.keys.clear();
         self.keys.extend(logits.iter().zip(0..).map(|(&z, id)| key(z, id)));
         if k < logits.len() {
             self.keys.select_nth_unstable(k - 1);
             self.keys.truncate(k);
         }
-        if parameters.top_p < 1.0 {
-            let kept = nucleus(&mut self.keys, f64::from(parameters.top_p), |key| f64::from(weigh(logits[id(key)])));
-            self.keys.truncate(kept);
-        }
-        self.ids.clear();
-        self.ids.extend(self.keys.iter().map(|&key| id(key) as u32));
-        self.ids.sort_unstable();
-        true
     }
+}
 
-    /// The index of the weight in which the share `uniform` of their sum lies.
-    fn invert(&self, uniform: f64) -> usize {
-        let target = uniform * self.weights.iter().copied().map(f64::from).sum::<f64>();
-        let mut sum = 0.0;
-        for (index, &weight) in self.weights.iter().enumerate() {
-            sum += f64::from(weight);
-            if sum > target {
-                return index;
-            }
+/// The index of the weight in which the share `uniform` of their sum lies.
+fn invert(weights: &[f32], uniform: f64) -> usize {
+    let target = uniform * total(weights);
+    let mut sum = 0.0;
+    for (index, &weight) in weights.iter().enumerate() {
+        sum += f64::from(weight);
+        if sum > target {
+            return index;
         }
-        // Rounding can leave the target at the very sum.
-        self.weights.iter().rposition(|&w| w > 0.0).expect("the most likely token has weight 1")
     }
+    // Rounding can leave the target at the very sum.
+    weights.iter().rposition(|&weight| weight > 0.0).expect("the most likely token has weight 1")
+}
+
+fn total(weights: &[f32]) -> f64 {
+    let (blocks, rest) = weights.as_chunks::<16>();
+    let mut lanes = [0f64; 16];
+    for block in blocks {
+        lanes.iter_mut().zip(block).for_each(|(lane, &weight)| *lane += f64::from(weight));
+    }
+    lanes.iter().sum::<f64>() + rest.iter().copied().map(f64::from).sum::<f64>()
+}
+
+/// The largest logit; NaN never is.
+fn maximum(logits: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (blocks, rest) = logits.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for block in blocks {
+        lanes.iter_mut().zip(block).for_each(|(lane, &z)| *lane = larger(*lane, z));
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
 }
 
 /// The token with the largest logit, the lowest id among equals.
 fn arg_max(logits: &[f32]) -> Result<u32, Error> {
     let wrong = |z: &f32| z.is_nan() || *z == f32::INFINITY;
-    // One pass without branches for the usual case: the sum of NaN or +∞ with anything that is left is neither finite nor −∞.
-    let max = logits.iter().fold(f32::NEG_INFINITY, |max, &z| if z > max { z } else { max });
+    // All of them in the usual case: without an early way out it becomes vector code.
     if logits.iter().fold(false, |found, z| found | wrong(z)) {
         let token = logits.iter().position(wrong).unwrap_or_default() as u32;
         return Err(Error::NotFinite { token });
     }
+    let max = maximum(logits);
     if max == f32::NEG_INFINITY {
         return Err(Error::Empty);
     }
@@ -148,18 +169,19 @@ fn id(key: u64) -> usize {
 }
 
 /// How many of `keys` the smallest set has whose weight reaches the share `p` of all; moves them to the front.
-fn nucleus(keys: &mut [u64], p: f64, weigh: impl Fn(u64) -> f64) -> usize {
-    let target = p * keys.iter().map(|&key| weigh(key)).sum::<f64>();
+fn smallest_set(keys: &mut [u64], p: f64, weights: &[f32]) -> usize {
+    let weight = |&key: &u64| f64::from(weights[id(key)]);
+    let target = p * keys.iter().map(weight).sum::<f64>();
     let (mut sorted, mut block, mut sum) = (0, 64, 0.0);
-    // Sorts no more than the nucleus needs: a block, then one twice as large, …
+    // Sorts no more than the set needs: a block, then one twice as large, …
     while sorted < keys.len() {
         let end = keys.len().min(sorted + block);
         if end < keys.len() {
             keys[sorted..].select_nth_unstable(end - sorted - 1);
         }
         keys[sorted..end].sort_unstable();
-        for (index, &key) in keys.iter().enumerate().take(end).skip(sorted) {
-            sum += weigh(key);
+        for (index, key) in keys.iter().enumerate().take(end).skip(sorted) {
+            sum += weight(key);
             if sum >= target {
                 return index + 1;
             }
@@ -169,10 +191,11 @@ fn nucleus(keys: &mut [u64], p: f64, weigh: impl Fn(u64) -> f64) -> usize {
     keys.len()
 }
 
-/// eˣ for x ≤ 0, to 2 ulp; 0 below −87 (Cephes' `expf`, without a branch, so that loops over it become vector code; the same bits on every machine).
+/// eˣ for x ≤ 0, to 2 ulp; 0 below −87. Cephes' `expf`, without a branch, so that loops over it become vector code; the same bits on every machine.
+#[inline(always)]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it leaves the integer part in the low bits
-    let clamped = x.max(-87.0);
+    let clamped = if x > -87.0 { x } else { -87.0 };
     let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
@@ -184,7 +207,8 @@ fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let scale = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
     let value = (p * r * r + r + 1.0) * scale;
-    if x < -87.0 { 0.0 } else { value }
+    let mask = if x < -87.0 { 0 } else { u32::MAX };
+    f32::from_bits(value.to_bits() & mask)
 }
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! The sampler's process.
 
+use anyhow::Context;
 use clap::Parser;
+use easel_proto::stage;
 use easel_sampler::Config;
+use easel_server::{exit, serve, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     config.validate()?;
-    let stop = easel_server::serve::shutdown_signal()?;
-    let telemetry = easel_server::telemetry::init("sampler", &config.server)?;
-    let listener = TcpListener::bind(config.listen).await?;
+    let stop = serve::shutdown_signal()?;
+    let telemetry = telemetry::init(stage::SAMPLER, &config.server)?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("--listen {}", config.listen))?;
     let served = easel_sampler::serve(listener, config, stop).await;
     telemetry.shutdown();
-    Ok(served?)
+    exit::with_result(served.map_err(anyhow::Error::from))
 }

@@ -1,10 +1,17 @@
 //! The engine: one thread that owns a model and draws for many requests at once. No gRPC, no async but in [`Events`].
 //!
-//! ```ignore
-//! let engine = Engine::start(model, options, caption, |_| ())?;
+//! ```no_run
+//! use easel_sampler::{engine::{Engine, Options, Request}, model::Model};
+//!
+//! # fn draw(model: impl Model, caption: Vec<u32>, request: Request) -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::start(model, Options::default(), caption, |reason| eprintln!("{reason}"))?;
 //! let mut events = engine.submit(request)?;
-//! while let Some(event) = events.blocking_next() { … }
+//! while let Some(event) = events.blocking_next() {
+//!     println!("{:?}", event?);
+//! }
 //! engine.stop();
+//! # Ok(())
+//! # }
 //! ```
 
 mod batch;
