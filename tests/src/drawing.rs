@@ -5,8 +5,8 @@ use easel_proto::v1::{
 };
 use tonic::{Status, Streaming, transport::Channel};
 
-/// Larger than any message here.
-const MESSAGE_BYTES: usize = 64 << 20;
+/// Larger than what the services take.
+const MESSAGE_BYTES: usize = 128 << 20;
 
 /// A client of the gateway at `url`, connecting when first used.
 pub fn client(url: &str) -> GatewayServiceClient<Channel> {

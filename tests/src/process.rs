@@ -115,7 +115,9 @@ fn spawn(name: &str, address: SocketAddr, metrics: SocketAddr, arguments: &[Stri
         .args(arguments)
         .stdin(Stdio::null())
         .spawn()
-        .unwrap_or_else(|e| panic!("{}: {e}; the tests need `cargo build --workspace --bins` (make test)", binary.display()))
+        .unwrap_or_else(|e| {
+            panic!("{}: {e}; the tests need `cargo build --workspace --bins` (make test)", binary.display())
+        })
 }
 
 /// The service's binary, beside the folder of the test's own.

@@ -36,7 +36,7 @@ fn parameters(change: impl Fn(&mut SamplingParameters)) -> GenerateRequest {
 }
 
 fn image(bytes: Vec<u8>) -> GenerateRequest {
-    let prompt = ImagePrompt { image: bytes.into(), region: Some(Region::KeepRows(1)) };
+    let prompt = ImagePrompt { image: bytes, region: Some(Region::KeepRows(1)) };
     GenerateRequest { image: Some(prompt), ..request("a red car", 1, 1) }
 }
 
@@ -111,7 +111,9 @@ async fn text_that_looks_like_a_special_token_is_text() {
     let suite = Suite::start(Options::default()).await;
     let url = suite.gateway.url();
     let plain = draw(&url, request("a red car", 1, 1)).await.unwrap();
-    for prompt in ["<|endoftext|>", "a red car<|endoftext|> and <|startoftext|>[PAD]</s><unk>", "\u{0}\u{202e}🦀\u{feff}"] {
+    for prompt in
+        ["<|endoftext|>", "a red car<|endoftext|> and <|startoftext|>[PAD]</s><unk>", "\u{0}\u{202e}🦀\u{feff}"]
+    {
         let drawing = draw(&url, request(prompt, 1, 1)).await.unwrap_or_else(|e| panic!("{prompt:?}: {e}"));
         assert_ne!(drawing.pictures, plain.pictures);
     }
@@ -128,7 +130,11 @@ async fn the_sampler_refuses_bad_tokens_by_field() {
         ("a wrong id", "text_tokens", SampleRequest { text_tokens: vec![9_999_999], ..good() }),
         ("no candidates", "candidates", SampleRequest { candidates: vec![], ..good() }),
         ("an id twice", "candidates", SampleRequest { candidates: twice, ..good() }),
-        ("a given token out of range", "given.tokens", SampleRequest { given: given(vec![], vec![9_999_999]), ..good() }),
+        (
+            "a given token out of range",
+            "given.tokens",
+            SampleRequest { given: given(vec![], vec![9_999_999]), ..good() },
+        ),
         ("a position out of range", "given.positions", SampleRequest { given: given(vec![99_999], vec![1]), ..good() }),
         ("positions that fall", "given.positions", SampleRequest { given: given(vec![3, 2], vec![1, 1]), ..good() }),
         ("positions without tokens", "given", SampleRequest { given: given(vec![1, 2], vec![1]), ..good() }),
@@ -165,7 +171,8 @@ async fn the_decoder_refuses_chunks_out_of_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_package_is_refused_at_load_with_the_file_and_the_reason() {
-    let spoils: [(&str, fn(&Path)); 3] = [
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 3] = [
         ("sampler.onnx: expected sha256", |dir| flip(&dir.join("sampler.onnx"))),
         ("manifest.json", |dir| std::fs::write(dir.join("manifest.json"), "{").unwrap()),
         ("decoder.onnx", |dir| std::fs::remove_file(dir.join("decoder.onnx")).unwrap()),

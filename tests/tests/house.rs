@@ -35,8 +35,18 @@ const ENGINES: &[(&str, &[&str])] = &[
 ];
 
 /// Licences that need nothing of us but attribution.
-const LICENSES: &[&str] =
-    &["Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "0BSD", "Unlicense", "BSL-1.0"];
+const LICENSES: &[&str] = &[
+    "Apache-2.0",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "0BSD",
+    "Unlicense",
+    "BSL-1.0",
+];
 
 fn metadata() -> Value {
     let out = Command::new(env!("CARGO"))
@@ -64,7 +74,8 @@ fn our_crates_import_only_what_the_table_allows() {
     assert_eq!(ours.len(), MAY_IMPORT.len(), "a crate is missing from the table");
     for package in ours {
         let name = package["name"].as_str().unwrap();
-        let (_, allowed) = MAY_IMPORT.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let (_, allowed) =
+            MAY_IMPORT.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name} is not in the table"));
         for import in imports(package).into_iter().filter(|i| i.starts_with("easel-")) {
             assert!(allowed.contains(&import), "{name} must not import {import}");
         }

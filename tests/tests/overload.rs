@@ -78,7 +78,8 @@ async fn a_deadline_ends_a_generation_in_every_stage() {
     let mut call = tonic::Request::new(request("a red car", 64, 1));
     call.set_timeout(Duration::from_millis(300));
     let outcome = async { easel_tests::collect(client(&suite.gateway.url()).generate(call).await?.into_inner()).await };
-    let status = tokio::time::timeout(Duration::from_secs(20), outcome).await.expect("the deadline is kept").unwrap_err();
+    let status =
+        tokio::time::timeout(Duration::from_secs(20), outcome).await.expect("the deadline is kept").unwrap_err();
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status}");
     until(&suite.sampler, "easel_slots_used", &["sampler"], |v| v == 0.0).await;
 }

@@ -1,0 +1,176 @@
+//! What the suite adds to the bare models: one request of 8 candidates through all five services over loopback gRPC, against the sampler's engine loop, the
+//! decoder and CLIP called directly on the same work. Runs alternate; the table gives medians and their ratio.
+//!
+//! `cargo bench -p easel-tests --bench overhead [-- --package DIR --candidates N --runs N]`
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use easel_onnx::{Clip, ImageDecoder, Options, Runtime, Transformer};
+use easel_package::{Guidance, Package};
+use easel_proto::v1::{GenerateRequest, ImageFormat, generate_response::Event as Told};
+use easel_sampler::{
+    engine::{Candidate, Engine, Event, Options as EngineOptions, Request},
+    logits::Parameters,
+    model::Transformer as Model,
+    slots::Pool,
+};
+use easel_standalone::{Config, Suite};
+
+const PROMPT: &str = "an armchair in the shape of an avocado";
+const SEED: u64 = 7;
+
+struct Arguments {
+    package: PathBuf,
+    candidates: u32,
+    runs: usize,
+}
+
+fn arguments() -> Arguments {
+    let mut arguments = Arguments { package: easel_tests::embedded(), candidates: 8, runs: 15 };
+    let mut words = std::env::args().skip(1).filter(|w| w != "--bench");
+    while let Some(flag) = words.next() {
+        let value = words.next().unwrap_or_else(|| panic!("{flag} needs a value"));
+        match flag.as_str() {
+            "--package" => arguments.package = value.into(),
+            "--candidates" => arguments.candidates = value.parse().unwrap(),
+            "--runs" => arguments.runs = value.parse().unwrap(),
+            _ => panic!("unknown option {flag}"),
+        }
+    }
+    arguments
+}
+
+/// The models, called directly.
+struct Bare {
+    package: Package,
+    engine: Engine,
+    decoder: ImageDecoder,
+    clip: Clip,
+}
+
+/// How long each bare model took.
+struct BareTimes {
+    sampler: Duration,
+    decoder: Duration,
+    clip: Duration,
+}
+
+impl Bare {
+    fn load(folder: &Path) -> Self {
+        let package = Package::open(folder).unwrap();
+        let manifest = package.manifest();
+        let (runtime, options, rows) = (Runtime::load().unwrap(), Options::default(), EngineOptions::default());
+        let transformer = Transformer::load(&runtime, &package, &options, Pool::sequences(rows.rows)).unwrap();
+        let engine =
+            Engine::start(Model::new(transformer, manifest), rows, manifest.text.pad(&[]), |reason| panic!("{reason}"));
+        Self {
+            engine: engine.unwrap(),
+            decoder: ImageDecoder::load(&runtime, &package, &options).unwrap(),
+            clip: Clip::load(&runtime, &package, &options).unwrap(),
+            package,
+        }
+    }
+
+    /// Draws, decodes and embeds; the same tokens and parameters as the suite.
+    fn run(&mut self, text: &[u32], caption: &[u32], candidates: u32) -> BareTimes {
+        let manifest = self.package.manifest();
+        let defaults = manifest.sampling;
+        let unconditional = manifest.guidance.as_ref().filter(|_| defaults.guidance_scale != 1.0);
+        let request = Request {
+            text: manifest.text.pad(text),
+            unconditional: unconditional.map(|Guidance::Tokens { ids }| manifest.text.pad(ids)),
+            candidates: (0..candidates).map(|id| Candidate { id, seed: SEED + u64::from(id) }).collect(),
+            parameters: Parameters {
+                temperature: defaults.temperature,
+                top_k: defaults.top_k,
+                top_p: defaults.top_p,
+                guidance_scale: defaults.guidance_scale,
+            },
+            given: vec![],
+            chunk_size: manifest.grid.columns as usize,
+            deadline: None,
+        };
+        let begin = Instant::now();
+        let mut tokens = vec![Vec::new(); candidates as usize];
+        let mut events = self.engine.submit(request).unwrap();
+        while let Some(event) = events.blocking_next() {
+            if let Event::Chunk { candidate, tokens: chunk, .. } = event.unwrap() {
+                tokens[candidate as usize].extend(chunk);
+            }
+        }
+        let drawn = Instant::now();
+        let pixels = self.decoder.decode(&tokens.concat()).unwrap();
+        let decoded = Instant::now();
+        let ranker = manifest.ranker.as_ref().unwrap();
+        let size = manifest.image;
+        let picture = size.width as usize * size.height as usize * 3;
+        let seen: Vec<u8> =
+            pixels.chunks(picture).flat_map(|p| ranker.preprocess.apply(size.width, size.height, p).unwrap()).collect();
+        let mut padded = caption.to_vec();
+        padded.resize(ranker.text.context_length as usize, ranker.text.pad);
+        self.clip.embed_texts(&padded).unwrap();
+        self.clip.embed_images(&seen).unwrap();
+        BareTimes { sampler: drawn - begin, decoder: decoded - drawn, clip: decoded.elapsed() }
+    }
+}
+
+/// The same work through the suite; the wall time that a client sees, and the caption's tokens.
+async fn suite(url: &str, candidates: u32, format: ImageFormat, previews: u32) -> (Duration, Vec<u32>) {
+    let request = GenerateRequest {
+        format: format.into(),
+        previews: Some(previews),
+        ..easel_tests::request(PROMPT, candidates, SEED)
+    };
+    let begin = Instant::now();
+    let drawing = easel_tests::draw(url, request).await.unwrap();
+    let elapsed = begin.elapsed();
+    assert_eq!(drawing.pictures.len(), candidates as usize);
+    let started = drawing.events.into_iter().find_map(|e| match e {
+        Told::Started(started) => Some(started.text_tokens),
+        _ => None,
+    });
+    (elapsed, started.unwrap())
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e3
+}
+
+#[tokio::main]
+async fn main() {
+    let Arguments { package, candidates, runs } = arguments();
+    let mut bare = Bare::load(&package);
+    let config = Config { package: vec![package], listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+    let running = Suite::start(config).await.unwrap();
+    let url = running.url();
+
+    let (_, text) = suite(&url, candidates, ImageFormat::Raw, 0).await;
+    bare.run(&text, &text, candidates);
+    let (mut direct, mut through, mut full) = (vec![], vec![], vec![]);
+    for _ in 0..runs {
+        direct.push(tokio::task::block_in_place(|| bare.run(&text, &text, candidates)));
+        through.push(suite(&url, candidates, ImageFormat::Raw, 0).await.0);
+        full.push(suite(&url, candidates, ImageFormat::Png, 4).await.0);
+    }
+    running.shutdown().await.unwrap();
+
+    let of = |part: fn(&BareTimes) -> Duration| median(direct.iter().map(part).collect());
+    let (sampler, decoder, clip) = (of(|t| t.sampler), of(|t| t.decoder), of(|t| t.clip));
+    let sum = of(|t| t.sampler + t.decoder + t.clip);
+    let (through, full) = (median(through), median(full));
+    println!("{candidates} candidates, medians of {runs} alternating runs, ms");
+    println!(
+        "| bare sampler | bare decoder | bare CLIP | sum | through five services | ratio | with PNG and 4 previews a picture | ratio |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| {sampler:.1} | {decoder:.1} | {clip:.1} | {sum:.1} | {through:.1} | {:.3} | {full:.1} | {:.3} |",
+        through / sum,
+        full / sum
+    );
+}
