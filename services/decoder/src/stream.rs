@@ -99,35 +99,27 @@ struct Easel<'a> {
 }
 
 impl Easel<'_> {
-    /// Submits a drawing. It overtakes a preview of the same candidate that still waits: a newer preview takes its place in the queue, a complete
-    /// picture makes it superfluous.
+    /// Submits a drawing. Every preview is made, however busy the model is: a caller asked for so many.
     fn draw(&mut self, drawing: Drawing) {
         let Drawing { candidate, known, tokens, complete } = drawing;
-        let mut row = Row::Tokens(tokens);
-        if complete {
-            self.pending.retain(|pending| pending.candidate != candidate || !pending.ticket.is_waiting());
-        } else {
-            for pending in self.pending.iter_mut().filter(|pending| pending.candidate == candidate) {
-                row = match pending.ticket.replace(row) {
-                    Ok(()) => {
-                        pending.known = known;
-                        return;
-                    }
-                    Err(row) => row,
-                };
-            }
-        }
         let priority = if complete { Priority::High } else { Priority::Normal };
-        let job = Job { input: row, priority, deadline: self.call.deadline, span: self.call.span.clone() };
+        let (deadline, span) = (self.call.deadline, self.call.span.clone());
+        let job = Job { input: Row::Tokens(tokens), priority, deadline, span };
         let ticket = self.admission.submit(job);
         self.pending.push(Pending { candidate, known, complete, ticket });
     }
 
-    /// The next picture that is made; never, when none is pending.
+    /// The next picture that is made, a candidate's in the order of their submission; never, when none is pending.
     async fn next(&mut self) -> (Pending, Result<Both, batcher::Error>) {
         poll_fn(|cx| {
             for at in 0..self.pending.len() {
-                if let Poll::Ready(result) = Pin::new(&mut self.pending[at].ticket).poll(cx) {
+                let (earlier, rest) = self.pending.split_at_mut(at);
+                let pending = &mut rest[0];
+                // A whole picture is run before previews that wait, its own among them.
+                if earlier.iter().any(|other| other.candidate == pending.candidate) {
+                    continue;
+                }
+                if let Poll::Ready(result) = Pin::new(&mut pending.ticket).poll(cx) {
                     return Poll::Ready((self.pending.remove(at), result));
                 }
             }

@@ -70,32 +70,32 @@ async fn pictures_of_several_calls_share_a_run() {
 }
 
 #[tokio::test]
-async fn a_newer_preview_takes_the_place_of_a_waiting_one_and_a_picture_comes_first() {
-    let mut service = Service::gated(Config::new(vec![])).await;
+async fn a_busy_model_makes_every_preview_in_order_and_pictures_before_them() {
+    let mut service = Service::gated(Config { max_batch: 2, ..Config::new(vec![]) }).await;
     let mut call = Call::start(&service.client).await;
-    call.send(header(&[0, 1, 2], 1)).await;
+    call.send(header(&[0, 1], 1)).await;
     call.send(chunk(0, 0, &[1])).await;
     assert_eq!(service.next_run().await, [[1; 6]]);
-    // While that runs: three newer previews of 0; a preview of 1 and then all of it; a preview of 2.
-    for position in 1..4 {
-        call.send(chunk(0, position, &[1])).await;
+    // While that runs: two more previews of 0; a preview of 1 and then all of it; all of 0.
+    for (candidate, start, tokens) in
+        [(0, 1, &[1][..]), (0, 2, &[1]), (1, 0, &[2, 2]), (1, 2, &[2; 4]), (0, 3, &[1; 3])]
+    {
+        call.send(chunk(candidate, start, tokens)).await;
     }
-    call.send(chunk(1, 0, &[2, 2])).await;
-    call.send(chunk(1, 2, &[2; 4])).await;
-    call.send(chunk(2, 0, &[3])).await;
-    service.until(|status| status.queue_depth == 3).await;
+    service.until(|status| status.queue_depth == 5).await;
     service.go.send(()).unwrap();
     assert_eq!(call.event().await, Event::Preview(0, 1, vec![1, 128, 128, 128, 128, 128]));
-    assert_eq!(service.next_run().await, [[2; 6], [1; 6], [3; 6]]);
+    assert_eq!(service.next_run().await, [[2; 6], [1; 6]], "both pictures");
     service.go.send(()).unwrap();
-    assert_eq!(call.event().await, Event::Preview(0, 4, vec![1, 1, 1, 1, 128, 128]));
+    assert_eq!(service.next_run().await, [[1; 6], [1; 6]], "both previews of 0");
+    service.go.send(()).unwrap();
+    assert_eq!(call.event().await, Event::Preview(0, 2, vec![1, 1, 128, 128, 128, 128]));
+    assert_eq!(call.event().await, Event::Preview(0, 3, vec![1, 1, 1, 128, 128, 128]));
+    assert_eq!(call.event().await, Event::Finished(0, vec![1; 6]));
+    assert_eq!(service.next_run().await, [[2; 6]], "the preview of 1");
+    service.go.send(()).unwrap();
+    assert_eq!(call.event().await, Event::Preview(1, 2, vec![2, 2, 128, 128, 128, 128]));
     assert_eq!(call.event().await, Event::Finished(1, vec![2; 6]));
-    assert_eq!(call.event().await, Event::Preview(2, 1, vec![3, 128, 128, 128, 128, 128]));
-    for (candidate, known, token) in [(0, 4, 1), (2, 1, 3)] {
-        call.send(chunk(candidate, known, &vec![token; 6 - known as usize])).await;
-        service.go.send(()).unwrap();
-        assert_eq!(call.event().await, Event::Finished(candidate, vec![token as u8; 6]));
-    }
     assert_eq!(call.event().await, Event::End);
     service.end().await;
 }
