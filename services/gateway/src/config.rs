@@ -62,7 +62,7 @@ pub struct Config {
     pub ranker: Vec<Address>,
 
     /// Pictures that one request may ask for
-    #[arg(long, env = "EASEL_MAX_CANDIDATES", value_name = "N", default_value_t = 64)]
+    #[arg(long, env = "EASEL_GATEWAY_MAX_CANDIDATES", value_name = "N", default_value_t = 64)]
     pub max_candidates: u32,
 
     /// Length of a prompt or label in bytes
@@ -82,7 +82,7 @@ pub struct Config {
     pub max_labels: u32,
 
     /// Requests that may be in work at once; more are refused with RESOURCE_EXHAUSTED
-    #[arg(long, env = "EASEL_MAX_REQUESTS", value_name = "N", default_value_t = 128)]
+    #[arg(long, env = "EASEL_GATEWAY_MAX_REQUESTS", value_name = "N", default_value_t = 128)]
     pub max_requests: u32,
 
     /// Time that a request has if its caller sets no deadline

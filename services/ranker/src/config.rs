@@ -37,15 +37,15 @@ pub struct Config {
     pub memory_limit_mib: Option<u64>,
 
     /// Pictures or texts in a run of the model
-    #[arg(long, env = "EASEL_MAX_BATCH", value_name = "ROWS", default_value_t = MAX_BATCH)]
+    #[arg(long, env = "EASEL_RANKER_MAX_BATCH", value_name = "ROWS", default_value_t = MAX_BATCH)]
     pub max_batch: usize,
 
     /// How long a picture or text waits for others to share its run, in milliseconds
-    #[arg(long, env = "EASEL_BATCH_WINDOW_MS", value_name = "MS", default_value_t = BATCH_WINDOW_MS)]
+    #[arg(long, env = "EASEL_RANKER_BATCH_WINDOW_MS", value_name = "MS", default_value_t = BATCH_WINDOW_MS)]
     pub batch_window_ms: u64,
 
     /// Calls in work at once, for each package; more are refused
-    #[arg(long, env = "EASEL_MAX_REQUESTS", value_name = "CALLS", default_value_t = MAX_REQUESTS)]
+    #[arg(long, env = "EASEL_RANKER_MAX_REQUESTS", value_name = "CALLS", default_value_t = MAX_REQUESTS)]
     pub max_requests: usize,
 
     #[command(flatten)]

@@ -38,7 +38,7 @@ pub struct Config {
     pub queue: usize,
 
     /// Candidates that a request may have
-    #[arg(long, env = "EASEL_MAX_CANDIDATES", value_name = "COUNT", default_value_t = 1024)]
+    #[arg(long, env = "EASEL_SAMPLER_MAX_CANDIDATES", value_name = "COUNT", default_value_t = 1024)]
     pub max_candidates: usize,
 
     /// Time that a response may stay unread before its request is cut
