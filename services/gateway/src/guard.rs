@@ -38,15 +38,18 @@ impl<S> Guard<S> {
         Self { inner, places, default_timeout }
     }
 
-    fn admit(&self, request: &mut Request<Body>) -> Result<Deadline, Status> {
+    /// The call's deadline and, if it is work, its place; both stand in the request's extensions as well.
+    fn admit(&self, request: &mut Request<Body>) -> Result<(Deadline, Option<Place>), Status> {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let mut held = None;
         if WORK.contains(&method) {
             let place = self.places.clone().try_acquire_owned();
             let place = place.map_err(|_| status::exhausted("too many requests are in work", RETRY_AFTER))?;
-            request.extensions_mut().insert(Place(Arc::new(place)));
+            let place = held.insert(Place(Arc::new(place)));
+            request.extensions_mut().insert(place.clone());
         }
         let default = Deadline::after(self.default_timeout);
-        Ok(*request.extensions_mut().get_or_insert(default))
+        Ok((*request.extensions_mut().get_or_insert(default), held))
     }
 }
 
@@ -67,12 +70,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let deadline = match self.admit(&mut request) {
-            Ok(deadline) => deadline,
+        let (deadline, place) = match self.admit(&mut request) {
+            Ok(admitted) => admitted,
             Err(status) => return Box::pin(async { Ok(status.into_http()) }),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
+            // Until the answer's head, which is all of most answers; who streams more takes the request's own clone.
+            let _place = place;
             match tokio::time::timeout_at(deadline.0, answer).await {
                 Ok(response) => Ok(explain(response?)),
                 Err(_) => Ok(status::deadline_exceeded().into_http()),

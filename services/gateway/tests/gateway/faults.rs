@@ -163,6 +163,20 @@ async fn a_client_that_goes_away_stops_all_stages() {
 }
 
 #[tokio::test]
+async fn a_call_of_one_answer_holds_its_place_until_then() {
+    let suite = Suite::with(&["--max-requests", "1"]).await;
+    suite.script.hold_embeds();
+    let asked = GatewayServiceEmbedRequest { texts: vec!["a".to_owned()], ..GatewayServiceEmbedRequest::default() };
+    let mut client = suite.client().await;
+    let embedding = tokio::spawn(async move { client.embed(asked).await });
+    suite.script.wait(|seen| seen.time_left.contains_key("embed")).await;
+    assert_eq!(suite.failure(request()).await.code(), Code::ResourceExhausted);
+    suite.script.embeds.add_permits(1);
+    embedding.await.unwrap().unwrap();
+    suite.generate(request()).await.unwrap();
+}
+
+#[tokio::test]
 async fn too_many_requests_are_refused_and_places_come_back() {
     let suite = Suite::with(&["--max-requests", "2"]).await;
     suite.script.hold_chunks();

@@ -41,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) chunks: Arc<Semaphore>,
     /// The decoder takes a permit for every chunk.
     pub(crate) decodes: Arc<Semaphore>,
+    /// The ranker takes a permit for every Embed.
+    pub(crate) embeds: Arc<Semaphore>,
     pub(crate) package: Arc<Mutex<Package>>,
 }
 
@@ -53,6 +55,7 @@ impl Script {
             failures: Arc::default(),
             chunks: Arc::new(Semaphore::new(PLENTY)),
             decodes: Arc::new(Semaphore::new(PLENTY)),
+            embeds: Arc::new(Semaphore::new(PLENTY)),
             package: Arc::new(Mutex::new(package())),
         }
     }
@@ -64,6 +67,10 @@ impl Script {
 
     pub(crate) fn hold_decodes(&self) {
         self.decodes.forget_permits(PLENTY);
+    }
+
+    pub(crate) fn hold_embeds(&self) {
+        self.embeds.forget_permits(PLENTY);
     }
 
     /// `method` fails from now on; `None`: no longer.

@@ -115,7 +115,7 @@ impl SamplerService for Fake {
     }
 }
 
-/// A row of each candidate in turn.
+/// A chunk of each candidate in turn.
 fn events(request: &SampleRequest) -> Vec<sample_response::Event> {
     use sample_response::{Admitted, Event, Finished, Queued};
     let given = request.given.clone().unwrap_or_default();
@@ -128,10 +128,11 @@ fn events(request: &SampleRequest) -> Vec<sample_response::Event> {
         Event::Queued(Queued { position: 2, estimated_wait_seconds: 1.5 }),
         Event::Admitted(Admitted { slots: 1, slots_total: 8, queue_seconds: 0.0, prefill_tokens: 8 }),
     ];
-    for start in (0..CELLS).step_by(ROW as usize) {
+    let chunk = if request.chunk_size == 0 { ROW } else { request.chunk_size };
+    for start in (0..CELLS).step_by(chunk as usize) {
         for candidate in &request.candidates {
             let token = |p| given.get(&p).copied().unwrap_or_else(|| token(candidate.seed, p));
-            let tokens = (start..start + ROW).map(token).collect();
+            let tokens = (start..CELLS.min(start + chunk)).map(token).collect();
             events.push(Event::Chunk(TokenChunk { candidate: candidate.id, start, tokens }));
         }
     }
@@ -237,6 +238,7 @@ impl RankerService for Fake {
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         self.begin("embed", &request)?;
+        self.script.embeds.acquire().await.unwrap().forget();
         let request = request.into_inner();
         let text = |tokens: &easel_proto::v1::TextTokens| Embedding { values: vec![tokens.ids.len() as f32] };
         let picture = |picture: &Picture| Embedding { values: vec![picture.width as f32, picture.height as f32] };
