@@ -3,18 +3,22 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use easel_proto::v1::Picture;
 use easel_proto::v1::generate_response::{Progress, Queued, Ranking, Started};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::board::Complete;
 
 /// Finished pictures between the decoder and the caller; more wait in the decoder.
 const PICTURES: usize = 16;
-/// Candidates of which a preview waits for the caller.
+/// Previews that wait for the caller.
 const PREVIEWS: usize = 16;
+/// How long a preview waits for room before its caller counts as slow. A gateway that is busy encodes that many in less.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Room for one picture, given back when it is dropped.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub(crate) enum Event {
     Queued(Queued),
     Started(Box<Started>),
     Progress(Progress),
-    Preview(Preview, Option<Room>),
+    Preview(Preview, Room),
     Picture(Box<Complete>),
     Ranking(Ranking),
     Finished { tokens_drawn: u32 },
@@ -46,21 +50,8 @@ impl Event {
         match (self, earlier) {
             (Self::Queued(_), Self::Queued(_)) => true,
             (Self::Progress(new), Self::Progress(old)) => new.candidate == old.candidate,
-            (Self::Preview(new, _), earlier) => earlier.is_preview_of(new.candidate),
             _ => false,
         }
-    }
-
-    fn is_preview_of(&self, candidate: u32) -> bool {
-        matches!(self, Self::Preview(preview, _) if preview.candidate == candidate)
-    }
-
-    /// Takes the place of `earlier`, and its room.
-    fn replace(mut self, earlier: &mut Self) {
-        if let (Self::Preview(_, room), Self::Preview(_, older)) = (&mut self, &mut *earlier) {
-            *room = room.take().or(older.take());
-        }
-        *earlier = self;
     }
 }
 
@@ -78,6 +69,21 @@ struct State {
     events: VecDeque<Event>,
     end: Option<Result<(), Status>>,
     read: bool,
+    /// A preview found no room, and the caller has read nothing since.
+    slow: bool,
+}
+
+impl State {
+    /// Shows `preview` instead of the newest of its candidate that was not read; where there is none, it is left out.
+    fn replace(&mut self, preview: Preview) {
+        let newest = self.events.iter_mut().rev().find_map(|event| match event {
+            Event::Preview(older, _) if older.candidate == preview.candidate => Some(older),
+            _ => None,
+        });
+        if let Some(newest) = newest {
+            *newest = preview;
+        }
+    }
 }
 
 impl Outbox {
@@ -99,7 +105,7 @@ impl Outbox {
     pub(crate) fn put(&self, event: Event) {
         let mut state = self.state();
         match state.events.iter_mut().find(|earlier| event.replaces(earlier)) {
-            Some(earlier) => event.replace(earlier),
+            Some(earlier) => *earlier = event,
             None => state.events.push_back(event),
         }
         drop(state);
@@ -111,14 +117,22 @@ impl Outbox {
         Room(self.pictures.clone().acquire_owned().await.expect("the semaphore is never closed"))
     }
 
-    /// Puts a preview in the place of an older one of its candidate, or last when there is room for it.
+    /// Puts a preview last as soon as there is room for it: a caller that reads gets them all. One that does not holds
+    /// its own request up no longer than [`PATIENCE`] and misses the older ones.
     pub(crate) async fn put_preview(&self, preview: Preview) {
-        let replaces = self.state().events.iter().any(|earlier| earlier.is_preview_of(preview.candidate));
-        let room = match replaces {
-            true => None,
-            false => Some(Room(self.previews.clone().acquire_owned().await.expect("the semaphore is never closed"))),
+        let (slow, previews) = (self.state().slow, self.previews.clone());
+        let room = match slow {
+            true => previews.try_acquire_owned().ok(),
+            false => timeout(PATIENCE, previews.acquire_owned()).await.map_or(None, Result::ok),
         };
-        self.put(Event::Preview(preview, room));
+        match room {
+            Some(room) => self.put(Event::Preview(preview, Room(room))),
+            None => {
+                let mut state = self.state();
+                state.slow = true;
+                state.replace(preview);
+            }
+        }
     }
 
     /// The request is over: what is left is read, then its result.
@@ -147,6 +161,7 @@ impl Outbox {
             {
                 let mut state = self.state();
                 if let Some(event) = state.events.pop_front() {
+                    state.slow = false;
                     return Some(Ok(event));
                 }
                 if state.read {
@@ -197,18 +212,52 @@ mod tests {
         Preview { candidate, tokens_done, picture: Picture::default() }
     }
 
+    /// Candidate and tokens of the previews that wait.
+    fn read_previews(outbox: &Outbox) -> Vec<(u32, u32)> {
+        let read = || match outbox.next().now_or_never()?? {
+            Ok(Event::Preview(preview, _room)) => Some((preview.candidate, preview.tokens_done)),
+            other => panic!("{other:?} is no preview"),
+        };
+        std::iter::from_fn(read).collect()
+    }
+
     #[tokio::test]
-    async fn previews_of_a_few_candidates_wait_and_the_newest_of_each() {
+    async fn a_caller_that_reads_gets_every_preview_however_fast_they_come() {
         let outbox = Outbox::new();
-        for candidate in 0..PREVIEWS as u32 {
-            outbox.put_preview(preview(candidate, 1)).await;
+        let all: Vec<(u32, u32)> = (1..=4).flat_map(|done| (0..16).map(move |candidate| (candidate, done))).collect();
+        let put = async {
+            for &(candidate, done) in &all {
+                outbox.put_preview(preview(candidate, done)).await;
+            }
+        };
+        let read = async {
+            let mut read = Vec::new();
+            while read.len() < all.len() {
+                tokio::task::yield_now().await;
+                read.extend(read_previews(&outbox));
+            }
+            read
+        };
+        assert_eq!(tokio::join!(put, read).1, all);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_does_not_read_misses_the_older_previews_and_waits_once() {
+        let outbox = Outbox::new();
+        for done in 1..=PREVIEWS as u32 / 2 {
+            outbox.put_preview(preview(0, done)).await;
+            outbox.put_preview(preview(1, done)).await;
         }
-        assert!(outbox.put_preview(preview(99, 1)).now_or_never().is_none(), "there is no room");
-        outbox.put_preview(preview(0, 2)).await;
-        let Some(Ok(Event::Preview(first, room))) = outbox.next().await else { panic!("no preview") };
-        assert_eq!((first.candidate, first.tokens_done), (0, 2));
-        drop(room);
-        outbox.put_preview(preview(99, 1)).await;
+        assert!(outbox.put_preview(preview(0, 90)).now_or_never().is_none(), "there is no room");
+        outbox.put_preview(preview(0, 91)).await;
+        outbox.put_preview(preview(0, 92)).now_or_never().expect("the caller is known to be slow");
+        outbox.put_preview(preview(2, 1)).now_or_never().expect("it is left out");
+        let read = read_previews(&outbox);
+        assert_eq!(read.len(), PREVIEWS);
+        assert_eq!(read[PREVIEWS - 2..], [(0, 92), (1, PREVIEWS as u32 / 2)]);
+        assert_eq!(read[..2], [(0, 1), (1, 1)]);
+        outbox.put_preview(preview(2, 2)).now_or_never().expect("there is room again");
+        assert_eq!(read_previews(&outbox), [(2, 2)]);
     }
 
     #[tokio::test]

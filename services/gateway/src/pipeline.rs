@@ -5,8 +5,8 @@
 //!
 //! The stages run at the same time, each as far as the one before it has come. Pixels between two of them are few:
 //! whoever is slow is waited for. Tokens are small, and a sampler's slots dear: all that it draws is taken at once. So
-//! the one wait is that of a picture for room, which is given back as pictures go to the caller; nothing that makes a
-//! picture complete waits behind it. Dropping a drawing drops the calls to all stages.
+//! the one wait is that of a picture or preview for room, which is given back as they go to the caller; nothing that
+//! makes a picture complete waits behind it. Dropping a drawing drops the calls to all stages.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -126,7 +126,7 @@ impl<'a> Drawing<'a> {
             candidates: numbered.map(|(id, &seed)| sample_request::Candidate { id, seed }).collect(),
             parameters: Some(self.plan.parameters),
             given,
-            chunk_size: 0,
+            chunk_size: self.plan.chunk_size(),
         };
         let mut answers = self.stages.sample(request, self.deadline).await?;
         loop {

@@ -77,6 +77,11 @@ impl Plan {
             previews => self.shape().cells.div_ceil(previews + 1),
         }
     }
+
+    /// Tokens of a chunk: a row of the grid, or fewer where previews are to come more often; 0: the sampler's default.
+    pub(crate) fn chunk_size(&self) -> u32 {
+        self.preview_every().min(self.grid().columns)
+    }
 }
 
 /// Checks all that can be told from the request alone.

@@ -126,20 +126,20 @@ async fn pictures_have_their_score_tokens_and_likelihood() {
 #[tokio::test]
 async fn previews_grow_and_are_as_many_as_asked_for() {
     let suite = Suite::start().await;
-    let events = suite.generate(GenerateRequest { previews: Some(3), ..request() }).await.unwrap();
-    assert_eq!(suite.script.seen().decoding[0].previews.unwrap().every_tokens, 4);
-    let mut last = [0, 0];
-    for event in &events {
-        if let Event::Preview(preview) = event {
-            let done = &mut last[preview.candidate as usize];
-            assert!(preview.tokens_done > *done);
-            *done = preview.tokens_done;
-            let image = image::load_from_memory(&preview.image.as_ref().unwrap().data).unwrap();
-            assert_eq!((image.width(), image.height()), (8, 8));
+    // More often than once a row, too; and a caller that reads misses none.
+    let cases = [(Some(0), vec![]), (None, vec![4, 8, 12]), (Some(7), (2..16).step_by(2).collect::<Vec<u32>>())];
+    for (previews, expected) in cases {
+        let events = suite.generate(GenerateRequest { previews, candidates: 16, ..request() }).await.unwrap();
+        let mut shown = vec![Vec::new(); 16];
+        for event in &events {
+            if let Event::Preview(preview) = event {
+                shown[preview.candidate as usize].push(preview.tokens_done);
+                let image = image::load_from_memory(&preview.image.as_ref().unwrap().data).unwrap();
+                assert_eq!((image.width(), image.height()), (8, 8));
+            }
         }
+        assert!(shown.iter().all(|done| *done == expected), "{previews:?}: {shown:?}");
     }
-    let none = suite.generate(GenerateRequest { previews: Some(0), ..request() }).await.unwrap();
-    assert!(none.iter().all(|event| kind(event) != "preview"));
 }
 
 #[tokio::test]
