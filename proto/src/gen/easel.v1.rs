@@ -1265,8 +1265,8 @@ pub mod decoder_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
-        /// been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
+        /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready, those of one candidate in
+        /// their order; none is left out. The answer ends when every candidate of the header is a picture.
         /// The response's head does not wait for chunks.
         pub async fn decode(
             &mut self,
@@ -1335,8 +1335,8 @@ pub mod decoder_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
-        /// been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
+        /// The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready, those of one candidate in
+        /// their order; none is left out. The answer ends when every candidate of the header is a picture.
         /// The response's head does not wait for chunks.
         async fn decode(
             &self,
@@ -2436,7 +2436,7 @@ pub struct GenerateRequest {
     /// JPEG quality, 1 … 100; 0: 90.
     #[prost(uint32, tag = "10")]
     pub quality: u32,
-    /// Previews per picture, 0 … 64; unset: 4.
+    /// At most so many previews of each picture, evenly spread over its tokens; 0 … 64; unset: 4. Only a caller that reads too slowly misses some.
     #[prost(uint32, optional, tag = "11")]
     pub previews: ::core::option::Option<u32>,
 }

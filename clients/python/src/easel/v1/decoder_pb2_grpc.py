@@ -52,8 +52,8 @@ class DecoderServiceServicer:
     """
 
     def Decode(self, request_iterator, context):
-        """The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready; a preview that has
-        been overtaken by a newer one of the same candidate may be left out. The answer ends when every candidate of the header is a picture.
+        """The header first, then chunks as the sampler makes them. Previews and finished pictures come back as they are ready, those of one candidate in
+        their order; none is left out. The answer ends when every candidate of the header is a picture.
         The response's head does not wait for chunks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
