@@ -4,6 +4,9 @@ use easel_onnx::Device;
 
 use crate::{Error, engine::Options};
 
+/// A day. Longer than any caller waits, and no clock overflows by it.
+const MAX_STALL_TIMEOUT_SECONDS: usize = 86_400;
+
 /// What the sampler can be told. Every option is a flag and an environment variable.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "easel-sampler", version, about)]
@@ -57,10 +60,12 @@ impl Config {
     /// Names the first option that cannot.
     pub fn validate(&self) -> Result<(), Error> {
         self.server.validate()?;
+        let stall_timeout = usize::try_from(self.stall_timeout_seconds).unwrap_or(usize::MAX);
         let counts = [
             ("slots", self.slots, 1, 4096),
             ("queue", self.queue, 1, 65_536),
             ("max-candidates", self.max_candidates, 1, 65_536),
+            ("stall-timeout-seconds", stall_timeout, 1, MAX_STALL_TIMEOUT_SECONDS),
             ("package", self.package.len(), 1, 64),
         ];
         for (option, found, least, most) in counts {

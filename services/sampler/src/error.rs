@@ -42,7 +42,7 @@ pub enum Error {
         /// Rows that there are.
         found: usize,
     },
-    /// The thread that loads the packages came to its end without a result.
+    /// The system gives no thread to load the packages with.
     #[error("the packages could not be loaded: {0}")]
-    Loading(String),
+    Loading(#[from] std::io::Error),
 }

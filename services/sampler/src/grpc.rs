@@ -7,27 +7,27 @@ use easel_proto::v1::{
     sample_response::{self, Admitted, Finished, Queued},
     sampler_service_server::SamplerService,
 };
-use easel_server::{Deadline, status};
+use easel_server::{Deadline, packages::Packages, status};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use crate::{
     engine::{Event, Failure, Refusal},
-    stage::Stages,
+    stage::Stage,
 };
 
 /// `easel.v1.SamplerService`.
 #[derive(Debug)]
 pub struct Service {
-    stages: Stages,
+    packages: Packages<Stage>,
     max_candidates: usize,
 }
 
 impl Service {
-    /// Serves what `stages` has loaded, and refuses calls until then.
-    pub fn new(stages: Stages, max_candidates: usize) -> Self {
-        Self { stages, max_candidates }
+    /// Serves the loaded `packages`, and refuses calls until there are any.
+    pub fn new(packages: Packages<Stage>, max_candidates: usize) -> Self {
+        Self { packages, max_candidates }
     }
 }
 
@@ -38,7 +38,7 @@ impl SamplerService for Service {
     async fn sample(&self, request: Request<SampleRequest>) -> Result<Response<Self::SampleStream>, Status> {
         let deadline = Deadline::of(&request);
         let mut message = request.into_inner();
-        let stage = self.stages.find(&message.package.take().unwrap_or_default())?;
+        let stage = &self.packages.find(message.package.take().as_ref())?.stage;
         let mut request = stage.request(message, self.max_candidates)?;
         request.deadline = deadline.map(Deadline::instant);
         let span = Span::current();

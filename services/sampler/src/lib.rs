@@ -15,16 +15,20 @@ pub mod slots;
 mod stage;
 mod validate;
 
-use std::{future::Future, sync::Arc, thread};
+use std::{future::Future, sync::Arc};
 
 use easel_proto::v1::sampler_service_server::{SERVICE_NAME, SamplerServiceServer};
-use easel_server::{Readiness, serve::Parts};
-use tokio::{net::TcpListener, sync::oneshot};
+use easel_server::{
+    Readiness,
+    packages::{Loaded, Packages},
+    serve::Parts,
+};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 pub use config::Config;
 pub use error::Error;
-pub use stage::{Stage, Stages, load};
+pub use stage::{Stage, load};
 
 /// Loads the packages of `config` and serves `easel.v1.SamplerService` until `shutdown`.
 ///
@@ -50,64 +54,35 @@ pub async fn serve_with(
     listener: TcpListener,
     config: Config,
     readiness: Readiness,
-    load: impl FnOnce() -> Result<Vec<Stage>, Error> + Send + 'static,
+    load: impl FnOnce() -> Result<Vec<Loaded<Stage>>, Error> + Send + 'static,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     config.validate()?;
-    readiness.unready("loading the model");
-    let stages = Stages::default();
-    let loading = spawn_load(load)?;
+    let packages = Packages::new();
     let parts = Parts {
         name: easel_proto::stage::SAMPLER,
         listener,
-        routes: routes(&stages, &config),
+        routes: routes(&packages, &config),
         services: &[SERVICE_NAME],
-        readiness: readiness.clone(),
-        status: Arc::new(stage::Reporter(stages.clone())),
+        readiness,
+        status: Arc::new(stage::Reporter(packages.clone())),
         descriptors: easel_proto::FILE_DESCRIPTOR_SET,
     };
-    let mut failure = None;
-    let stop = async {
-        tokio::pin!(shutdown);
-        tokio::select! {
-            () = &mut shutdown => {}
-            loaded = loading => match loaded.unwrap_or_else(|_| Err(Error::Loading("the thread died".to_owned()))) {
-                Ok(loaded) => {
-                    stages.set(loaded);
-                    readiness.ready();
-                    shutdown.await;
-                }
-                Err(error) => failure = Some(error),
-            }
-        }
-    };
-    let served = easel_server::serve::serve(parts, &config.server, stop).await;
-    join(stages).await;
-    failure.map_or(Ok(served?), Err)
+    let served = packages.serve(parts, &config.server, shutdown, load).await;
+    join(packages).await;
+    served
 }
 
-/// Runs `load` on a thread of its own: not on the runtime's, which would wait for it at a shutdown.
-fn spawn_load(
-    load: impl FnOnce() -> Result<Vec<Stage>, Error> + Send + 'static,
-) -> Result<oneshot::Receiver<Result<Vec<Stage>, Error>>, Error> {
-    let (sender, receiver) = oneshot::channel();
-    let spawned = thread::Builder::new().name("easel-load".to_owned()).spawn(move || {
-        // Nobody waits for it any more when the service was stopped meanwhile.
-        drop(sender.send(load()));
-    });
-    spawned.map_err(|error| Error::Loading(error.to_string()))?;
-    Ok(receiver)
-}
-
-fn routes(stages: &Stages, config: &Config) -> Routes {
+fn routes(packages: &Packages<Stage>, config: &Config) -> Routes {
     let limit = config.server.max_message_bytes();
-    let service = grpc::Service::new(stages.clone(), config.max_candidates);
+    let service = grpc::Service::new(packages.clone(), config.max_candidates);
     Routes::new(SamplerServiceServer::new(service).max_decoding_message_size(limit).max_encoding_message_size(limit))
 }
 
 /// Waits for the engines' threads. All calls have ended, so there is no work left but the step that is under way.
-async fn join(stages: Stages) {
-    if let Err(error) = tokio::task::spawn_blocking(move || stages.stop()).await {
+async fn join(packages: Packages<Stage>) {
+    let stop = move || packages.all().iter().for_each(|package| package.stage.engine.stop());
+    if let Err(error) = tokio::task::spawn_blocking(stop).await {
         tracing::error!(%error, "the engines could not be stopped");
     }
 }

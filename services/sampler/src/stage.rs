@@ -1,11 +1,13 @@
 //! The packages that the service has loaded, each with its engine.
 
-use std::sync::{Arc, OnceLock};
-
 use easel_onnx::Runtime;
 use easel_package::{Guidance, Manifest, Package};
-use easel_proto::v1::{PackageRef, SampleRequest};
-use easel_server::{StatusReporter, status};
+use easel_proto::v1::SampleRequest;
+use easel_server::{
+    StatusReporter,
+    packages::{Loaded, Packages},
+    status,
+};
 use tonic::Status;
 
 use crate::{
@@ -21,14 +23,12 @@ use crate::{
 pub struct Stage {
     /// The package's manifest.
     pub manifest: Manifest,
-    /// The manifest's SHA-256 in lower-case hex.
-    pub digest: String,
     /// Draws with the package's transformer.
     pub engine: Engine,
 }
 
 impl Stage {
-    /// Starts the engine of a package whose `model` is loaded; `died` as in [`Engine::start`].
+    /// Starts the engine of the package with `manifest` and its `digest`, whose `model` is loaded; `died` as in [`Engine::start`].
     ///
     /// # Errors
     /// The model does not work, or there are too few rows for a candidate with guidance.
@@ -38,7 +38,7 @@ impl Stage {
         model: M,
         config: &Config,
         died: impl FnOnce(&str) + Send + 'static,
-    ) -> Result<Self, Error> {
+    ) -> Result<Loaded<Self>, Error> {
         let package = manifest.name.clone();
         let mut options = config.engine();
         options.rows = options.rows.min(model.sequences() / Pool::sequences(1));
@@ -49,7 +49,7 @@ impl Stage {
         let caption = unconditional(&manifest).unwrap_or_else(|| manifest.text.pad(&[]));
         let engine = Engine::start(model, options, caption, died);
         let engine = engine.map_err(|source| Error::Start { package, source })?;
-        Ok(Self { manifest, digest, engine })
+        Ok(Loaded { name: manifest.name.clone(), digest, stage: Self { manifest, engine } })
     }
 
     /// What the engine draws for a request of the contract, checked, with the package's defaults filled in. The message's package is not looked at.
@@ -70,61 +70,20 @@ pub(crate) fn unconditional(manifest: &Manifest) -> Option<Vec<u32>> {
     Some(manifest.text.pad(ids))
 }
 
-/// The stages once they are loaded, the default first. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Stages {
-    loaded: Arc<OnceLock<Vec<Stage>>>,
-}
-
-impl Stages {
-    /// Sets what was loaded, once.
-    pub(crate) fn set(&self, stages: Vec<Stage>) {
-        self.loaded.get_or_init(|| stages);
-    }
-
-    /// Waits for the end of all engines. Blocks.
-    pub(crate) fn stop(&self) {
-        self.loaded.get().into_iter().flatten().for_each(|stage| stage.engine.stop());
-    }
-
-    /// The stage that a request means.
-    ///
-    /// # Errors
-    /// UNAVAILABLE while loading, NOT_FOUND for an unknown name, FAILED_PRECONDITION for another digest.
-    // A status is what a refused call is answered with; it is large, and rare.
-    #[allow(clippy::result_large_err)]
-    pub(crate) fn find(&self, package: &PackageRef) -> Result<&Stage, Status> {
-        let loading = || status::unavailable("loading the model", std::time::Duration::from_secs(1));
-        let stages = self.loaded.get().ok_or_else(loading)?;
-        let stage = match &*package.name {
-            "" => stages.first(),
-            name => stages.iter().find(|stage| stage.manifest.name == name),
-        };
-        let stage = stage.ok_or_else(|| status::not_found("package", &*package.name))?;
-        if !package.digest.is_empty() && package.digest != stage.digest {
-            let name = &stage.manifest.name;
-            let description = format!("package {name}: expected digest {}, found {}", package.digest, stage.digest);
-            return Err(status::precondition("package", &*stage.digest, description));
-        }
-        Ok(stage)
-    }
-}
-
 /// Says how busy the engines are.
 #[derive(Debug)]
-pub(crate) struct Reporter(pub(crate) Stages);
+pub(crate) struct Reporter(pub(crate) Packages<Stage>);
 
 impl StatusReporter for Reporter {
     fn load(&self) -> easel_server::Load {
-        let mut load = easel_server::Load::default();
-        for stage in self.0.loaded.get().into_iter().flatten() {
-            let engine = stage.engine.load();
+        let mut load = easel_server::Load { packages: self.0.names(), ..Default::default() };
+        for package in self.0.all() {
+            let engine = package.stage.engine.load();
             load.queue_depth += engine.queued as u32;
             load.queue_capacity += engine.queue_capacity as u32;
             load.slots_in_use += engine.rows_used as u32;
             load.slots_total += engine.rows_total as u32;
-            load.packages.push((stage.manifest.name.clone(), stage.digest.clone()));
-            load.device = stage.engine.device().to_owned();
+            load.device = package.stage.engine.device().to_owned();
         }
         load.detail = format!("{} package(s) on {}", load.packages.len(), load.device);
         load
@@ -135,13 +94,13 @@ impl StatusReporter for Reporter {
 ///
 /// # Errors
 /// For the first package that cannot be used.
-pub fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Result<Vec<Stage>, Error> {
+pub fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Result<Vec<Loaded<Stage>>, Error> {
     let runtime = Runtime::load()?;
-    let mut stages: Vec<Stage> = Vec::new();
+    let mut stages: Vec<Loaded<Stage>> = Vec::new();
     for path in &config.package {
         let package = Package::open(path)?;
         let name = &package.manifest().name;
-        if stages.iter().any(|stage| stage.manifest.name == *name) {
+        if stages.iter().any(|stage| stage.name == *name) {
             return Err(Error::Duplicate { path: path.clone(), name: name.clone() });
         }
         let rows = rows(&package, config)?;

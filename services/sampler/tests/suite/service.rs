@@ -216,11 +216,13 @@ async fn packages_are_found_by_name_and_digest() {
         ("shapes", &*digest, Code::Ok),
         ("", &*digest, Code::Ok),
         ("scenes", "", Code::NotFound),
+        (&*"x".repeat(1 << 20), "", Code::NotFound),
         ("shapes", "d2", Code::FailedPrecondition),
+        ("shapes", &*"x".repeat(1 << 20), Code::FailedPrecondition),
     ] {
         let package = Some(PackageRef { name: name.to_owned(), digest: digest.to_owned() });
         let found = server.sample(SampleRequest { package, ..message(&good) }).await;
-        assert_eq!(found.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok), code, "{name} {digest}");
+        assert_eq!(found.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok), code, "{name:.9} {digest:.9}");
         if let Ok(stream) = found {
             receive(stream).await.unwrap();
         }
@@ -259,7 +261,7 @@ async fn calls_are_refused_while_the_model_loads() {
     let (go, wait) = oneshot::channel::<()>();
     let load = move || {
         drop(wait.blocking_recv());
-        Err(Error::Loading("the disk is gone".to_owned()))
+        Err(Error::Loading(std::io::Error::other("the disk is gone")))
     };
     let readiness = Readiness::new();
     let serving = easel_sampler::serve_with(listener, config(&[]), readiness.clone(), load, std::future::pending());
@@ -293,7 +295,14 @@ async fn a_shutdown_finishes_what_runs_and_what_waits() {
 
 #[test]
 fn options_that_cannot_work_are_refused() {
-    for options in [["--slots", "0"], ["--queue", "0"], ["--max-candidates", "0"], ["--slots", "5000"]] {
+    for options in [
+        ["--slots", "0"],
+        ["--queue", "0"],
+        ["--max-candidates", "0"],
+        ["--slots", "5000"],
+        ["--stall-timeout-seconds", "0"],
+        ["--stall-timeout-seconds", "18446744073709551615"],
+    ] {
         let error = config(&options).validate().unwrap_err().to_string();
         assert!(error.starts_with(options[0]), "{error}");
     }
