@@ -14,7 +14,7 @@ pub fn client(url: &str) -> GatewayServiceClient<Channel> {
     GatewayServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES)
 }
 
-/// A request for `candidates` pictures from `seed` on, in raw pixels, without previews.
+/// A request for `candidates` pictures from `seed` on, as PNG, without previews.
 pub fn request(prompt: &str, candidates: u32, seed: u64) -> GenerateRequest {
     GenerateRequest {
         prompt: prompt.into(),
