@@ -1,6 +1,7 @@
 //! The sampler under test: the engine alone, the service over sockets, and a real package.
 #![allow(clippy::unwrap_used)]
 
+mod churn;
 mod engine;
 mod fake;
 mod faults;

@@ -21,14 +21,14 @@ use crate::{
     harness::{Drawn, connect, read, receive, status},
 };
 
-fn package(dir: &Path, name: &str, seed: u64) -> Package {
+pub(crate) fn package(dir: &Path, name: &str, seed: u64, geometry: synthetic::Geometry) -> Package {
     let checkpoint = dir.join(format!("{name}-checkpoint"));
-    let geometry = synthetic::Geometry { name: name.to_owned(), ..synthetic::Geometry::default() };
+    let geometry = synthetic::Geometry { name: name.to_owned(), ..geometry };
     synthetic::checkpoint(&checkpoint, &geometry, seed).unwrap();
     import(&checkpoint, &dir.join(name), &ImportOptions::default(), &mut |_| ()).unwrap()
 }
 
-fn transformer(package: &Package, sequences: usize) -> Transformer {
+pub(crate) fn transformer(package: &Package, sequences: usize) -> Transformer {
     let runtime = Runtime::load().unwrap();
     let options = Options { threads: 2, ..Options::default() };
     let inner = easel_onnx::Transformer::load(&runtime, package, &options, sequences).unwrap();
@@ -72,7 +72,7 @@ fn check(package: &Package, request: &Request, drawn: &BTreeMap<u32, Drawn>) {
 #[test]
 fn the_engine_draws_what_the_transformer_says_by_the_book() {
     let dir = tempfile::tempdir().unwrap();
-    let package = package(dir.path(), "tiny", 1);
+    let package = package(dir.path(), "tiny", 1, synthetic::Geometry::default());
     let rows = 7;
     let options = engine::Options { rows, step_rows: 24, ..engine::Options::default() };
     let caption = package.manifest().text.pad(&[]);
@@ -88,7 +88,8 @@ fn the_engine_draws_what_the_transformer_says_by_the_book() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_loads_packages_and_serves_them_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let packages = [package(dir.path(), "first", 1), package(dir.path(), "second", 2)];
+    let packages = [("first", 1), ("second", 2)]
+        .map(|(name, seed)| package(dir.path(), name, seed, synthetic::Geometry::default()));
     let folders = packages.each_ref().map(|package| package.dir().to_str().unwrap().to_owned());
     let arguments = ["easel-sampler", "--package", &folders[0], "--package", &folders[1], "--slots", "4"];
     let config = Config::parse_from(arguments);
@@ -128,7 +129,7 @@ async fn the_service_loads_packages_and_serves_them_by_name() {
 #[tokio::test]
 async fn a_package_that_cannot_be_loaded_ends_the_service_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let package = package(dir.path(), "damaged", 3);
+    let package = package(dir.path(), "damaged", 3, synthetic::Geometry::default());
     let graph = package.dir().join(&package.manifest().sampler.graph);
     let mut bytes = std::fs::read(&graph).unwrap();
     let middle = bytes.len() / 2;
