@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 
 import easel
 import grpc
@@ -72,6 +73,27 @@ def test_classify_and_embed(gateway):
     assert [e.probability for e in entries] == sorted((e.probability for e in entries), reverse=True)
     for vector in (embedded.texts[0].values, embedded.images[0].values):
         assert abs(sum(v * v for v in vector) - 1) < 1e-4
+
+
+def test_leaving_the_loop_cancels_in_every_stage(gateway):
+    with easel.Client(gateway) as client, easel.Client(gateway) as other:
+        began = time.monotonic()
+        client.draw(PROMPT, candidates=32, seed=1)
+        whole = time.monotonic() - began
+
+        for event in client.generate(PROMPT, candidates=32, seed=1):
+            if isinstance(event, easel.Progress):
+                break
+        left = time.monotonic()
+        while any(stage.status.slots_in_use for stage in other.stages()):
+            assert time.monotonic() - left < whole / 2, "the stages go on drawing for nobody"
+
+        events = client.generate(PROMPT, candidates=32, seed=1)
+        next(events)
+        events.close()
+        with pytest.raises(easel.Error) as caught:
+            list(events)
+        assert caught.value.code is grpc.StatusCode.CANCELLED
 
 
 def test_errors_name_the_field(gateway):

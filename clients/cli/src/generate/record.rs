@@ -3,7 +3,7 @@
 use easel_client::{Outcome, Picture, Ranked, StageTime};
 use serde::Serialize;
 
-use super::{Generate, Written, folder};
+use super::{FileFormat, Generate, Written, folder};
 
 /// The record, in the order in which it is written.
 #[derive(Serialize)]
@@ -73,6 +73,8 @@ struct Image {
     width: u32,
     height: u32,
     format: &'static str,
+    /// Of JPEG.
+    quality: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -134,7 +136,12 @@ impl<'a> Record<'a> {
                 given_tokens: started.given_tokens,
             }),
             grid: Grid { rows: started.grid.rows, columns: started.grid.columns },
-            image: Image { width: started.image_width, height: started.image_height, format },
+            image: Image {
+                width: started.image_width,
+                height: started.image_height,
+                format,
+                quality: (generate.format == FileFormat::Jpeg).then_some(generate.quality),
+            },
             pictures: pictures.map(|(rank, (picture, file))| picture_record(rank + 1, picture, file)).collect(),
             ranking: ranking.iter().map(ranked_record).collect(),
             sheet: folder::SHEET,

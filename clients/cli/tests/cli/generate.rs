@@ -125,13 +125,14 @@ fn a_picture_is_completed_below_the_rows_that_are_kept() {
 #[test]
 fn pictures_come_in_the_format_that_was_asked_for() {
     let folder = tempdir().unwrap();
-    for (format, extension) in [("jpeg", "jpg"), ("webp", "webp")] {
+    for (format, extension, quality) in [("jpeg", "jpg", Value::from(90)), ("webp", "webp", Value::Null)] {
         let arguments = ["generate", "a red car", "--candidates", "1", "--json", "--out", format, "--format", format];
         let record = json(&at_suite(folder.path(), &arguments));
         let file = record["pictures"][0]["file"].as_str().unwrap().to_owned();
         assert!(file.ends_with(&format!(".{extension}")), "{file}");
         assert!(image::open(folder.path().join(format).join(file)).is_ok());
         assert_eq!(record["image"]["format"], extension);
+        assert_eq!(record["image"]["quality"], quality);
     }
 }
 
