@@ -14,6 +14,7 @@ pub(crate) fn manifest(path: &Path, m: &Manifest) -> Result<(), Error> {
     check.within("grid.rows", m.grid.rows, 1..=1024)?;
     check.within("grid.columns", m.grid.columns, 1..=1024)?;
     check.within("codebook", m.codebook, 2..=1 << 20)?;
+    check.files(m)?;
     check.text(m)?;
     check.sampler(m)?;
     check.sampling(m)?;
@@ -59,10 +60,18 @@ impl Check<'_> {
         self.fail(field, "1 … 64 of a-z, 0-9, '.', '_', '-'", format_args!("{name:?}"))
     }
 
-    /// `name` is a plain file name that the manifest lists.
+    /// Every file lies in the package's own folder.
+    fn files(&self, m: &Manifest) -> Result<(), Error> {
+        let plain = |name: &str| Path::new(name).file_name().is_some_and(|n| n == name);
+        match m.files.keys().find(|name| !plain(name)) {
+            Some(name) => self.fail("files", "names without a folder", format_args!("{name:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The manifest lists a file of this name.
     fn listed(&self, field: &str, name: &str, m: &Manifest) -> Result<(), Error> {
-        let plain = Path::new(name).file_name().is_some_and(|n| n == name);
-        if plain && m.files.contains_key(name) {
+        if m.files.contains_key(name) {
             return Ok(());
         }
         self.fail(field, "the name of a file in \"files\"", format_args!("{name:?}"))

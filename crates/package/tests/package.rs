@@ -124,3 +124,18 @@ fn an_unknown_field_is_refused() {
     let message = Package::open(dir.path()).unwrap_err().to_string();
     assert!(message.contains("manifest.json") && message.contains("surprise"), "{message}");
 }
+
+#[test]
+fn a_file_outside_of_the_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write_files(dir.path());
+    Package::seal(dir.path(), manifest()).unwrap();
+    let path = dir.path().join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for name in ["../up", "/etc/hostname", "a/b", "..", ""] {
+        let listed = format!("\"files\": {{ \"{name}\": {{ \"bytes\": 0, \"sha256\": \"\" }},");
+        fs::write(&path, text.replace("\"files\": {", &listed)).unwrap();
+        let message = Package::open(dir.path()).unwrap_err().to_string();
+        assert!(message.ends_with(&format!("files: expected names without a folder, found {name:?}")), "{message}");
+    }
+}
