@@ -43,6 +43,7 @@ impl Graph {
         operators: Option<Arc<OperatorDomain>>,
         contract: &Contract<N>,
     ) -> Result<Self, Error> {
+        options.check_threads()?;
         let path = package.file(file)?;
         // Weights too large for the file lie beside it, where ONNX Runtime finds them by itself.
         let weights = format!("{file}.data");
@@ -129,7 +130,7 @@ impl Loader<'_> {
         }
         let mut provider = ep::CUDA::default();
         if let Some(mib) = self.options.memory_limit_mib {
-            provider = provider.with_memory_limit(usize::try_from(mib << 20).unwrap_or(usize::MAX));
+            provider = provider.with_memory_limit(usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX));
         }
         let session = self.builder().and_then(|mut builder| {
             provider.register(&mut builder)?;

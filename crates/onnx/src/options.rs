@@ -37,18 +37,29 @@ impl FromStr for Device {
     }
 }
 
+/// More than any machine has; ONNX Runtime would make as many as it is told.
+const MAX_THREADS: usize = 1024;
+
 /// How an engine runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Where.
     pub device: Device,
-    /// CPU threads of the engine, the caller's own among them; 0: as many as there are cores.
+    /// CPU threads of the engine, the caller's own among them, at most 1024; 0: as many as there are cores.
     pub threads: usize,
     /// What the engine's weights, keys and values may take, on the CPU and on the GPU each; none: no limit.
     pub memory_limit_mib: Option<u64>,
 }
 
 impl Options {
+    /// Fails when there are more threads than a machine can have.
+    pub(crate) fn check_threads(&self) -> Result<(), Error> {
+        if self.threads <= MAX_THREADS {
+            return Ok(());
+        }
+        Err(Error::input("threads", format_args!("0 … {MAX_THREADS}"), self.threads))
+    }
+
     /// Fails when `what` need more than the limit.
     pub(crate) fn check_memory(&self, what: impl fmt::Display, bytes: u64) -> Result<(), Error> {
         match self.memory_limit_mib {

@@ -6,6 +6,7 @@ mod common;
 use std::{fs, path::Path};
 
 use common::{Fixture, Random, cpu, tiny};
+use easel_import::ImportOptions;
 use easel_onnx::{Clip, Device, Error, ImageDecoder, ImageEncoder, Options, Runtime, Transformer};
 use easel_package::Manifest;
 
@@ -82,6 +83,20 @@ fn a_damaged_graph_is_refused() {
 }
 
 #[test]
+fn damaged_weights_beside_a_graph_are_refused() {
+    let fixture = Fixture::import(&tiny(), &ImportOptions { inline_limit_bytes: 0, ..ImportOptions::default() });
+    Transformer::load(&runtime(), &fixture.package, &cpu(1), 2).unwrap();
+    let path = fixture.package.dir().join("sampler.onnx.data");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = Transformer::load(&runtime(), &fixture.package, &cpu(1), 2).unwrap_err();
+    assert!(matches!(error, Error::Package(_)), "{error}");
+    names(&error.to_string(), &["sampler.onnx.data: expected sha256 "]);
+}
+
+#[test]
 fn a_graph_with_a_changed_byte_never_takes_the_process_down() {
     let mut random = Random(3);
     let fixture = Fixture::new(&tiny());
@@ -122,6 +137,13 @@ fn memory_that_does_not_suffice_is_told_in_numbers() {
     names(&error, &["the keys and values of 1000 sequences need", "MiB, the limit is 8 MiB"]);
     names(&load(8, usize::MAX).unwrap_err(), &["the limit is 8 MiB"]);
     assert_eq!(load(8, 0).unwrap_err(), "sequences: expected at least 1, found 0");
+}
+
+#[test]
+fn more_threads_than_a_machine_has_are_refused() {
+    let fixture = Fixture::new(&tiny());
+    let error = Transformer::load(&runtime(), &fixture.package, &cpu(usize::MAX), 2).unwrap_err().to_string();
+    assert_eq!(error, format!("threads: expected 0 … 1024, found {}", usize::MAX));
 }
 
 #[test]

@@ -138,6 +138,83 @@ fn a_larger_models_bits_do_not_depend_on_company_threads_or_prefill() {
     hold_bits(&middle(), 8);
 }
 
+/// What a slot holds while slots are begun, read as prefixes, and given up at random.
+#[derive(Clone, Copy)]
+struct Held {
+    sequence: usize,
+    next: usize,
+    /// The slot that its first positions are read from.
+    prefix: Option<usize>,
+}
+
+/// Begins `slot` with a sequence, behind what another slot holds of it where that can be.
+fn begin_any(
+    transformer: &mut Transformer,
+    held: &mut [Option<Held>],
+    slot: usize,
+    sequences: &Sequences,
+    random: &mut Random,
+) {
+    let sequence = random.below(sequences.tokens.len());
+    let shared = |other: &Held| {
+        let (a, b) = (&sequences.tokens[sequence], &sequences.tokens[other.sequence]);
+        a.iter().zip(b).take(other.next).take_while(|(a, b)| a == b).count()
+    };
+    let sources = held.iter().enumerate().filter(|(source, _)| *source != slot);
+    let sources = sources.filter_map(|(source, held)| Some((source, held.filter(|held| held.prefix.is_none())?)));
+    let prefix = sources.map(|(source, held)| (source, shared(&held))).find(|(_, length)| *length > 0);
+    let prefix = prefix.map(|(slot, length)| Prefix { slot, length: 1 + random.below(length) as u32 });
+    transformer.begin(slot, prefix).unwrap();
+    let next = prefix.map_or(0, |prefix| prefix.length as usize);
+    held[slot] = Some(Held { sequence, next, prefix: prefix.map(|prefix| prefix.slot) });
+}
+
+#[test]
+fn slots_that_are_given_up_and_begun_anew_leave_no_trace() {
+    const SLOTS: usize = 7;
+    let fixture = Fixture::new(&tiny());
+    let codebook = fixture.package.manifest().codebook as usize;
+    let random = &mut Random(17);
+    let sequences = Sequences::random(&fixture.package, 6, random);
+    let runtime = Runtime::load().unwrap();
+    let load = |sequences| Transformer::load(&runtime, &fixture.package, &cpu(2), sequences).unwrap();
+    let expected = sequences.alone(&mut load(sequences.tokens.len()), codebook);
+    let mut transformer = load(SLOTS);
+    let mut held: Vec<Option<Held>> = vec![None; SLOTS];
+    let mut compared = 0;
+    for _ in 0..400 {
+        let slot = random.below(SLOTS);
+        // A slot that others read stays as it is, as the pool's contract has it.
+        if random.below(3) == 0 && !held.iter().flatten().any(|held| held.prefix == Some(slot)) {
+            begin_any(&mut transformer, &mut held, slot, &sequences, random);
+        }
+        let (mut rows, mut origins) = (Vec::new(), Vec::new());
+        let before = held.clone();
+        for _ in 0..random.below(24) {
+            let slot = random.below(SLOTS);
+            let Some(held) = held[slot].as_mut().filter(|held| held.next < sequences.tokens[0].len()) else { continue };
+            rows.push(Row { slot, ..sequences.row(held.sequence, held.next) });
+            origins.push(*held);
+            held.next += 1;
+        }
+        if random.below(8) == 0 {
+            // Refused as a whole: another try must find everything as it was.
+            rows.push(Row { slot: SLOTS, token: 0, position: 0, logits: true });
+            assert!(transformer.step(&rows).is_err());
+            held = before;
+            continue;
+        }
+        let wanted = rows.iter().zip(&origins).filter(|(row, _)| row.logits).map(|(_, origin)| origin);
+        let out = transformer.step(&rows).unwrap();
+        for (origin, out) in wanted.zip(out.chunks_exact(codebook)) {
+            let place = origin.next + 1 - sequences.text_length;
+            assert!(out == expected[origin.sequence][place], "sequence {}, place {place}", origin.sequence);
+            compared += 1;
+        }
+    }
+    assert!(compared > 1000, "{compared}");
+}
+
 #[test]
 fn an_engine_can_move_to_its_thread() {
     fn moves<T: Send>() {}

@@ -14,10 +14,14 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new(geometry: &synthetic::Geometry) -> Self {
+        Self::import(geometry, &ImportOptions::default())
+    }
+
+    pub fn import(geometry: &synthetic::Geometry, options: &ImportOptions) -> Self {
         let dir = TempDir::new().unwrap();
         let (checkpoint, package) = (dir.path().join("checkpoint"), dir.path().join("package"));
         synthetic::checkpoint(&checkpoint, geometry, 1).unwrap();
-        let package = easel_import::import(&checkpoint, &package, &ImportOptions::default(), &mut |_| ()).unwrap();
+        let package = easel_import::import(&checkpoint, &package, options, &mut |_| ()).unwrap();
         Self { package, dir }
     }
 
