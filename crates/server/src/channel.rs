@@ -8,8 +8,11 @@ use crate::Error;
 
 /// Bytes that a peer may send on one stream before it is told to go on: 1 MiB.
 pub const STREAM_WINDOW: u32 = 1 << 20;
-/// Bytes that a peer may send on one connection before it is told to go on: 4 MiB.
-pub const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes that a peer may send on one connection before it is told to go on: 64 MiB.
+///
+/// A gateway has one connection to a stage for all its callers. This many bytes can lie unread in memory for each connection, no more; it takes 64
+/// streams that nobody reads, each with its own window full, until the other streams of the connection wait.
+pub const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 /// Silence after which a peer is asked whether it lives.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it has to answer.

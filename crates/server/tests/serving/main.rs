@@ -9,3 +9,4 @@ mod signals;
 #[path = "../support/mod.rs"]
 #[allow(unreachable_pub)]
 mod support;
+mod windows;

@@ -121,14 +121,18 @@ pub async fn start(script: Script, config: Config) -> Running {
 }
 
 pub async fn start_with<S: SamplerService>(sampler: S, config: Config) -> Running {
+    start_routes(routes(sampler), &[sampler_service_server::SERVICE_NAME], config).await
+}
+
+pub async fn start_routes(routes: Routes, services: &'static [&'static str], config: Config) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (readiness, stop) = (Readiness::new(), CancellationToken::new());
     let parts = Parts {
         name: "sampler",
         listener,
-        routes: routes(sampler),
-        services: &[sampler_service_server::SERVICE_NAME],
+        routes,
+        services,
         readiness: readiness.clone(),
         status: Arc::new(Busy),
         descriptors: easel_proto::FILE_DESCRIPTOR_SET,
