@@ -28,6 +28,23 @@ def test_manifests_fit_their_schemas(overlay):
     for container in deployments.values():
         assert container["readinessProbe"]["grpc"]["port"] == 50050 and container["resources"]["requests"]
     assert {d["metadata"]["name"] for d in documents if d["kind"] == "PodDisruptionBudget"} == set(deployments)
+    namespaces = [d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"]
+    assert {d["metadata"]["namespace"] for d in documents if d["kind"] != "Namespace"} == set(namespaces) and len(namespaces) == 1
+
+
+def test_environment_names_are_those_of_the_services():
+    sources = [*(ROOT / "services").glob("*/src/config.rs"), ROOT / "crates/server/src/config.rs"]
+    known = {name for source in sources for name in re.findall(r'env = "(EASEL_[A-Z_]+)"', source.read_text())}
+    set_here = set(re.findall(r"\bENV (.*)", (ROOT / "deploy/Containerfile").read_text()))
+    names = {name for line in set_here for name in re.findall(r"(EASEL_[A-Z_]+)=", line)}
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    names |= {name for service in compose["services"].values() for name in service.get("environment", {})}
+    for overlay in ("cpu", "cuda"):
+        for document in render(overlay):
+            names |= set(document.get("data", {}))
+            if document["kind"] == "Deployment":
+                names |= {e["name"] for e in document["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert names and names <= known, names - known
 
 
 def test_alert_rules_and_configuration():

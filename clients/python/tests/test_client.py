@@ -107,6 +107,15 @@ def test_errors_name_the_field(gateway):
         assert client.draw(PROMPT).pictures
 
 
+def test_the_deadline_is_kept(gateway):
+    with easel.Client(gateway, timeout=0.2) as client:
+        for call in (lambda: client.draw(PROMPT, candidates=64), lambda: client.draw(PROMPT, candidates=64, timeout=0.1)):
+            with pytest.raises(easel.Error) as caught:
+                call()
+            assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert client.draw(PROMPT, timeout=60).pictures
+
+
 def test_stages_are_seen(gateway):
     with easel.Client(gateway) as client:
         stages = {s.name: s for s in client.stages()}

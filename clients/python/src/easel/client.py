@@ -111,15 +111,24 @@ class Drawing:
 class Client:
     """A connection to a gateway; made at the first call, and again whenever it is lost."""
 
-    def __init__(self, target: str = "127.0.0.1:50050", *, credentials: grpc.ChannelCredentials | None = None, traceparent: str | None = None):
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50050",
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        traceparent: str | None = None,
+        timeout: float | None = None,
+    ):
         """Opens a channel to `target` ("host:port"), over TLS when `credentials` are given.
 
-        `traceparent` (W3C) is sent with every call, so that the suite's spans join the caller's trace.
+        `traceparent` (W3C) is sent with every call, so that the suite's spans join the caller's trace. Every call must be finished within `timeout`
+        seconds, else DEADLINE_EXCEEDED.
         """
         target = target.removeprefix("http://")
         self._channel = grpc.secure_channel(target, credentials, _OPTIONS) if credentials else grpc.insecure_channel(target, _OPTIONS)
         self._gateway = gateway_pb2_grpc.GatewayServiceStub(self._channel)
         self._metadata = [("traceparent", traceparent)] if traceparent else None
+        self._timeout = timeout
 
     def generate(
         self,
@@ -142,7 +151,8 @@ class Client:
         previews: int | None = None,
         timeout: float | None = None,
     ) -> Generation:
-        """Draws pictures of a caption; see `easel.v1.GenerateRequest` for the meaning of every argument. `timeout` is in seconds.
+        """Draws pictures of a caption; see `easel.v1.GenerateRequest` for the meaning of every argument. `timeout` is in seconds; left out, the
+        client's.
 
         Raises Error, at the first event or any later one.
         """
@@ -157,6 +167,7 @@ class Client:
             request.image.keep_rows = keep_rows
         if redraw_from is not None:
             request.image.redraw_from.row, request.image.redraw_from.column = redraw_from
+        timeout = self._timeout if timeout is None else timeout
         return Generation(self._gateway.Generate(request, timeout=timeout, metadata=self._metadata))
 
     def draw(self, prompt: str = "", **arguments) -> Drawing:
@@ -187,7 +198,7 @@ class Client:
 
     def _call(self, method, request):
         with translated():
-            return method(request, metadata=self._metadata)
+            return method(request, timeout=self._timeout, metadata=self._metadata)
 
     def close(self) -> None:
         """Closes the channel; what is running is cancelled."""
