@@ -72,6 +72,18 @@ impl Sequences {
         logits
     }
 
+    /// Everything in one call.
+    fn at_once(&self, transformer: &mut Transformer, codebook: usize) -> Logits {
+        let mut logits = vec![Vec::new(); self.tokens.len()];
+        let mut rows = Vec::new();
+        for (slot, tokens) in self.tokens.iter().enumerate() {
+            transformer.begin(slot, None).unwrap();
+            rows.extend((0..tokens.len()).map(|position| self.row(slot, position)));
+        }
+        self.collect(transformer, &rows, codebook, &mut logits);
+        logits
+    }
+
     /// Any number of tokens of any sequences in a call; the sequences with the first caption read it from a slot of its own.
     fn ragged(&self, transformer: &mut Transformer, codebook: usize, random: &mut Random) -> Logits {
         let count = self.tokens.len();
@@ -112,13 +124,14 @@ fn hold_bits(geometry: &Geometry, count: usize) {
     let random = &mut Random(9);
     let sequences = Sequences::random(&fixture.package, count, random);
     let mut expected = None;
-    for threads in [1, 2] {
+    for threads in [1, 2, 3] {
         let mut transformer = Transformer::load(&runtime, &fixture.package, &cpu(threads), count + 1).unwrap();
         let expected = expected.get_or_insert_with(|| sequences.alone(&mut transformer, codebook));
         assert!(
             expected.iter().flatten().flatten().all(|logit| logit.is_finite()) && expected[0] != expected[count - 1]
         );
         assert!(sequences.in_step(&mut transformer, codebook, random) == *expected, "in step, {threads} threads");
+        assert!(sequences.at_once(&mut transformer, codebook) == *expected, "at once, {threads} threads");
         assert!(sequences.ragged(&mut transformer, codebook, random) == *expected, "ragged, {threads} threads");
     }
 }
