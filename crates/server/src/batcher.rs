@@ -237,28 +237,6 @@ pub struct Ticket<M: Model> {
     done: bool,
 }
 
-impl<M: Model> Ticket<M> {
-    /// Whether the job's run has not begun.
-    pub fn is_waiting(&self) -> bool {
-        self.shared.lock().queue.iter().any(|waiting| waiting.id == self.id)
-    }
-
-    /// Gives a job that still waits another input, in its place of the queue.
-    ///
-    /// # Errors
-    /// Hands `input` back when the job's run has begun.
-    pub fn replace(&self, input: M::Input) -> Result<(), M::Input> {
-        let mut state = self.shared.lock();
-        match state.queue.iter_mut().find(|waiting| waiting.id == self.id) {
-            Some(waiting) => {
-                waiting.job.input = input;
-                Ok(())
-            }
-            None => Err(input),
-        }
-    }
-}
-
 impl<M: Model> Future for Ticket<M> {
     type Output = Result<M::Output, Error>;
 

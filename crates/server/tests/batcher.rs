@@ -142,20 +142,6 @@ async fn what_nobody_awaits_is_not_run() {
     assert_eq!(Status::from(error).code(), Code::DeadlineExceeded);
 }
 
-#[tokio::test]
-async fn a_waiting_job_can_be_replaced_in_its_place() {
-    let fixture = Fixture::new(1, 8, Duration::ZERO);
-    let admission = fixture.batcher.admit().unwrap();
-    let first = fixture.occupy(&admission, 1);
-    let (second, third) = (admission.submit(job(2)), admission.submit(job(3)));
-    assert_eq!(second.replace(7), Ok(()));
-    assert_eq!(first.replace(8), Err(8));
-    fixture.go.send(()).unwrap();
-    assert_eq!([fixture.next_run(), fixture.next_run()], [[7], [3]]);
-    assert_eq!(within(second).await.unwrap(), 14);
-    assert_eq!(within(third).await.unwrap(), 6);
-}
-
 #[test]
 fn more_requests_than_fit_are_told_when_to_come_back() {
     let fixture = Fixture::new(1, 2, Duration::ZERO);
