@@ -52,24 +52,23 @@ async fn sixty_four_requests_against_a_small_queue_all_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_leaves_at_30_percent_frees_its_slots_at_once() {
-    let suite = Suite::start(Options::default()).await;
+    let suite = Suite::start(Options { sampler: vec!["--slots".into(), "4".into()], ..Options::default() }).await;
     let url = suite.gateway.url();
     let mut running = client(&url).generate(request("a red car", 32, 1)).await.unwrap().into_inner();
-    loop {
+    let tokens = loop {
         if let Some(Event::Progress(p)) = running.message().await.unwrap().unwrap().event
             && p.tokens_done * 10 >= p.tokens_total * 3
         {
-            break;
+            break p.tokens_total;
         }
-    }
+    };
     drop(running);
     until(&suite.sampler, "easel_slots_used", &["sampler"], |v| v == 0.0).await;
     let cancelled = until(&suite.sampler, "easel_candidates_cancelled_total", &[], |v| v > 0.0).await;
     assert!(cancelled <= 32.0);
-    // Had they gone on, all would have been drawn.
+    // All of them take eight turns of the four slots.
     let steps = suite.sampler.metric("easel_step_duration_seconds_count", &[]).unwrap();
-    let again = suite.sampler.metric("easel_step_duration_seconds_count", &[]).unwrap();
-    assert_eq!(steps, again, "no step is made for nobody");
+    assert!(steps < f64::from(8 * tokens) / 2.0, "{steps} steps, most of them for nobody");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,7 @@ fn typed(field: &str) -> String {
         "prompt" => "PROMPT".to_owned(),
         "guidance_scale" => "--guidance".to_owned(),
         "image" | "image.image" => "the image".to_owned(),
+        "request" => "the request".to_owned(),
         "image.region" => "--keep-rows".to_owned(),
         _ if field.starts_with("labels") => "LABEL".to_owned(),
         _ => {
@@ -143,6 +144,7 @@ mod tests {
     fn a_field_is_named_as_it_was_typed() {
         for (field, flag) in [
             ("prompt", "PROMPT"),
+            ("request", "the request"),
             ("parameters.top_p", "--top-p"),
             ("parameters.guidance_scale", "--guidance"),
             ("text_tokens[3]", "--text-tokens"),
