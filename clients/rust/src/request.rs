@@ -113,7 +113,7 @@ impl Generate {
         self
     }
 
-    /// Previews per picture, 0 … 64; left out, 4.
+    /// At most so many previews of each picture, 0 … 64; left out, 4. A caller that takes events too slowly misses some.
     pub fn previews(mut self, previews: u32) -> Self {
         self.message.previews = Some(previews);
         self

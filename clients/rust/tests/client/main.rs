@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod example;
 mod gateway;
 mod generation;
 mod trace;
