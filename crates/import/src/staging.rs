@@ -1,6 +1,7 @@
 //! A package is written into a folder beside its place and moved there when it is whole.
 
 use std::{
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -9,10 +10,14 @@ use easel_package::MANIFEST_FILE;
 
 use crate::Error;
 
+/// Folders of this process's id that may lie about: of other imports at work, or of a killed one (in a container, processes have the same ids again).
+const MAX_LEFT_BEHIND: u32 = 100;
+
 /// A folder under construction; it is removed unless it is published.
 pub(crate) struct Staging {
     /// Where the package will be.
     out: PathBuf,
+    overwrite: bool,
     dir: PathBuf,
 }
 
@@ -22,23 +27,31 @@ impl Staging {
         may_replace(out, overwrite)?;
         let no_name =
             || Error::File { path: out.into(), expected: "the name of a folder".into(), found: "none".into() };
-        let mut name = std::ffi::OsString::from(".");
-        name.push(out.file_name().ok_or_else(no_name)?);
-        name.push(format!(".{}.partial", std::process::id()));
-        let dir = out.with_file_name(name);
+        let name = out.file_name().ok_or_else(no_name)?;
         if let Some(parent) = out.parent() {
             fs::create_dir_all(parent).map_err(|source| Error::Io { path: parent.into(), source })?;
         }
-        fs::create_dir(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
-        Ok(Self { out: out.into(), dir })
+        let mut attempt = 0;
+        loop {
+            let mut partial = OsString::from(".");
+            partial.push(name);
+            partial.push(format!(".{}.{attempt}.partial", std::process::id()));
+            let dir = out.with_file_name(partial);
+            match fs::create_dir(&dir) {
+                Ok(()) => return Ok(Self { out: out.into(), overwrite, dir }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_LEFT_BEHIND => attempt += 1,
+                Err(source) => return Err(Error::Io { path: dir, source }),
+            }
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Moves the folder to its place; a package that was there is removed.
+    /// Moves the folder to its place; a package that was there is removed. What came there meanwhile counts as what was there from the start.
     pub(crate) fn publish(self) -> Result<(), Error> {
+        may_replace(&self.out, self.overwrite)?;
         let old = self.dir.with_extension("old");
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -81,5 +94,30 @@ fn may_replace(out: &Path, overwrite: bool) -> Result<(), Error> {
         Ok(false) if !out.join(MANIFEST_FILE).is_file() => fail("an empty folder or a package", "other files"),
         Ok(false) if !overwrite => fail("nothing yet, or leave to overwrite it", "a package"),
         Ok(false) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn staged(out: &Path, overwrite: bool) -> Staging {
+        let staging = Staging::new(out, overwrite).unwrap();
+        fs::write(staging.dir().join(MANIFEST_FILE), "{}").unwrap();
+        staging
+    }
+
+    #[test]
+    fn two_imports_to_one_place_do_not_meet_and_the_second_replaces_only_what_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("package");
+        let [first, second, third] = [false, false, true].map(|overwrite| staged(&out, overwrite));
+        first.publish().unwrap();
+        let refused = second.publish().unwrap_err().to_string();
+        assert!(refused.contains("nothing yet, or leave to overwrite it"), "{refused}");
+        third.publish().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["package"]);
     }
 }
