@@ -21,7 +21,7 @@ def test_generate_by_reflection_alone(gateway):
             request_serializer=request.SerializeToString,
             response_deserializer=response.FromString,
         )
-        candidates = 3
+        candidates = 16
         events = list(call(request(prompt="a red car on the beach", candidates=candidates, seed=21), timeout=120))
 
     kinds = [e.WhichOneof("event") for e in events]
