@@ -41,7 +41,7 @@ def write(folder, config, work, sampler, text, dvae, ranker):
     os.makedirs(new)
     with open(os.path.join(new, "config.json"), "w") as file:
         json.dump(describe(config, text.vocabulary), file, indent=2, ensure_ascii=False)
-    for name in ("tokenizer.json", "ranker_tokenizer.json"):
+    for name in ("tokenizer.json", "ranker_tokenizer.json", "words.txt"):
         shutil.copy(os.path.join(work, name), new)
     for name in ("LICENSE", "NOTICE"):
         shutil.copy(os.path.join(HERE, "..", name), new)

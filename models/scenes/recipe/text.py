@@ -1,6 +1,7 @@
-"""The two vocabularies: a byte-level BPE for the sampler, and the same with start and end tokens for the ranker."""
+"""The two vocabularies: a byte-level BPE for the sampler, and the same with start and end tokens for the ranker; and the list of words that captions have."""
 import os
 import random
+import re
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -12,9 +13,12 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def train_tokenizers(config, work):
-    """Learn the BPE on captions, and write both tokenizer files."""
+    """Learn the BPE on captions, and write both tokenizer files and the words."""
     settings, rng = config["text"], random.Random(4)
-    captions = (caption(sample_train(rng), rng) for _ in range(settings["captions"]))
+    captions = [caption(sample_train(rng), rng) for _ in range(settings["captions"])]
+    words = sorted({word for text in captions for word in re.findall(r"[a-z]+", text.lower())})
+    with open(os.path.join(work, "words.txt"), "w") as file:
+        file.writelines(f"{word}\n" for word in words)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
