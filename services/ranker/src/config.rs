@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use easel_onnx::Device;
 use easel_proto::stage;
 use easel_server::batcher;
@@ -11,6 +12,11 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5005
 const MAX_BATCH: usize = 32;
 const BATCH_WINDOW_MS: u64 = 2;
 const MAX_REQUESTS: usize = 256;
+
+/// 1 … `most`.
+fn counts(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
+}
 
 /// Scores pictures against captions.
 #[derive(Clone, Debug, PartialEq, Parser)]
@@ -37,7 +43,7 @@ pub struct Config {
     pub memory_limit_mib: Option<u64>,
 
     /// Pictures or texts in a run of the model
-    #[arg(long, env = "EASEL_RANKER_MAX_BATCH", value_name = "ROWS", default_value_t = MAX_BATCH)]
+    #[arg(long, env = "EASEL_RANKER_MAX_BATCH", value_name = "ROWS", default_value_t = MAX_BATCH, value_parser = counts(1024))]
     pub max_batch: usize,
 
     /// How long a picture or text waits for others to share its run, in milliseconds
@@ -45,7 +51,7 @@ pub struct Config {
     pub batch_window_ms: u64,
 
     /// Calls in work at once, for each package; more are refused
-    #[arg(long, env = "EASEL_RANKER_MAX_REQUESTS", value_name = "CALLS", default_value_t = MAX_REQUESTS)]
+    #[arg(long, env = "EASEL_RANKER_MAX_REQUESTS", value_name = "CALLS", default_value_t = MAX_REQUESTS, value_parser = counts(65_536))]
     pub max_requests: usize,
 
     #[command(flatten)]
@@ -82,6 +88,21 @@ impl Config {
             max_batch: self.max_batch,
             capacity: self.max_requests,
             window: Duration::from_millis(self.batch_window_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_cannot_work_are_refused() {
+        let parse =
+            |options: [&str; 2]| Config::try_parse_from(["easel-ranker", "--package", "p"].iter().chain(&options));
+        assert!(parse(["--max-batch", "8"]).is_ok_and(|config| config.max_batch == 8));
+        for options in [["--max-batch", "0"], ["--max-batch", "1025"], ["--max-requests", "0"]] {
+            assert!(parse(options).is_err_and(|error| error.to_string().contains(options[0])));
         }
     }
 }
