@@ -14,7 +14,7 @@ help: ## this text
 
 demo: onnxruntime ## draw PROMPT ("an armchair in the shape of an avocado") with the embedded model into out/
 	$(CARGO) build --release --locked
-	target/release/easel generate "$(PROMPT)" --candidates 16 --keep 8 --seed 7
+	target/release/easel generate "$(PROMPT)" --candidates 32 --keep 8 --seed 7
 
 serve: onnxruntime ## run all five services in the foreground, the gateway on 127.0.0.1:50050
 	$(CARGO) build --release --locked
@@ -30,7 +30,7 @@ test-deploy: onnxruntime python ## the compose file started, manifests and alert
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q deploy/tests
 
 bench: onnxruntime ## the benchmarks of BENCHMARKS.md
-	$(CARGO) bench --locked -p easel-tests
+	$(CARGO) bench --locked -p easel-tests --bench overhead
 
 lint: python ## formatting, clippy, docs, the contract
 	$(CARGO) fmt --all --check

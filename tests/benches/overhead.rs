@@ -1,7 +1,7 @@
 //! What the suite adds to the bare models: one request of 8 candidates through all five services over loopback gRPC, against the sampler's engine loop, the
 //! decoder and CLIP called directly on the same work. Runs alternate; the table gives medians and their ratio.
 //!
-//! `cargo bench -p easel-tests --bench overhead [-- --package DIR --candidates N --runs N]`
+//! `cargo bench -p easel-tests --bench overhead [-- --package DIR --candidates N --runs N --threads N]`
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -27,16 +27,18 @@ struct Arguments {
     package: PathBuf,
     candidates: u32,
     runs: usize,
+    threads: usize,
 }
 
 fn arguments() -> Arguments {
-    let mut arguments = Arguments { package: easel_tests::embedded(), candidates: 8, runs: 15 };
+    let mut arguments = Arguments { package: easel_tests::embedded(), candidates: 8, runs: 15, threads: 0 };
     let mut words = std::env::args().skip(1).filter(|w| w != "--bench");
     while let Some(flag) = words.next() {
         let value = words.next().unwrap_or_else(|| panic!("{flag} needs a value"));
         match flag.as_str() {
             "--package" => arguments.package = value.into(),
             "--candidates" => arguments.candidates = value.parse().unwrap(),
+            "--threads" => arguments.threads = value.parse().unwrap(),
             "--runs" => arguments.runs = value.parse().unwrap(),
             _ => panic!("unknown option {flag}"),
         }
@@ -60,10 +62,11 @@ struct BareTimes {
 }
 
 impl Bare {
-    fn load(folder: &Path) -> Self {
+    fn load(folder: &Path, threads: usize) -> Self {
         let package = Package::open(folder).unwrap();
         let manifest = package.manifest();
-        let (runtime, options, rows) = (Runtime::load().unwrap(), Options::default(), EngineOptions::default());
+        let (runtime, options, rows) =
+            (Runtime::load().unwrap(), Options { threads, ..Options::default() }, EngineOptions::default());
         let transformer = Transformer::load(&runtime, &package, &options, Pool::sequences(rows.rows)).unwrap();
         let engine =
             Engine::start(Model::new(transformer, manifest), rows, manifest.text.pad(&[]), |reason| panic!("{reason}"));
@@ -141,23 +144,26 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e3
 }
 
-#[tokio::main]
-async fn main() {
-    let Arguments { package, candidates, runs } = arguments();
-    let mut bare = Bare::load(&package);
-    let config = Config { package: vec![package], listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
-    let running = Suite::start(config).await.unwrap();
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Arguments { package, candidates, runs, threads } = arguments();
+    let mut bare = Bare::load(&package, threads);
+    let models = easel_standalone::Engine { threads, ..Default::default() };
+    let config =
+        Config { package: vec![package], listen: ([127, 0, 0, 1], 0).into(), engine: models, ..Config::default() };
+    let running = runtime.block_on(Suite::start(config)).unwrap();
     let url = running.url();
 
-    let (_, text) = suite(&url, candidates, ImageFormat::Raw, 0).await;
+    let through_suite = |format, previews| runtime.block_on(suite(&url, candidates, format, previews));
+    let (_, text) = through_suite(ImageFormat::Raw, 0);
     bare.run(&text, &text, candidates);
     let (mut direct, mut through, mut full) = (vec![], vec![], vec![]);
     for _ in 0..runs {
-        direct.push(tokio::task::block_in_place(|| bare.run(&text, &text, candidates)));
-        through.push(suite(&url, candidates, ImageFormat::Raw, 0).await.0);
-        full.push(suite(&url, candidates, ImageFormat::Png, 4).await.0);
+        direct.push(bare.run(&text, &text, candidates));
+        through.push(through_suite(ImageFormat::Raw, 0).0);
+        full.push(through_suite(ImageFormat::Png, 4).0);
     }
-    running.shutdown().await.unwrap();
+    runtime.block_on(running.shutdown()).unwrap();
 
     let of = |part: fn(&BareTimes) -> Duration| median(direct.iter().map(part).collect());
     let (sampler, decoder, clip) = (of(|t| t.sampler), of(|t| t.decoder), of(|t| t.clip));
