@@ -1,10 +1,8 @@
 """Scenes: what a picture shows, how it is drawn, and which combinations are never seen in training."""
-import random
 import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
 from .backgrounds import PLACES, PLAIN, background
 from .sprites import COLORS, OBJECTS, SHAPES, SIDE, sprite
