@@ -73,7 +73,7 @@ def query(prometheus: str, expression: str) -> list:
 def test_prometheus_scrapes_every_service(suite):
     up = until(lambda: (r := query(suite[1], 'up{job="easel"} == 1')) and len(r) == len(SERVICES) and r, "not every service is scraped")
     assert {r["metric"]["stage_service"] for r in up} == set(SERVICES)
-    assert until(lambda: query(suite[1], 'easel_slots_total{stage="sampler"} > 0'), "the sampler shows no slots")
+    assert until(lambda: query(suite[1], 'easel_slots{stage="sampler"} > 0'), "the sampler shows no slots")
     assert until(lambda: query(suite[1], "easel_pictures_total > 0"), "no pictures are counted")
 
 

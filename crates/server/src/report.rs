@@ -81,7 +81,7 @@ pub(crate) fn observe(name: &'static str, reporter: &Arc<dyn StatusReporter>) {
     let gauges: [(&Metric, Value); 3] = [
         (&metric::QUEUE_DEPTH, |load| load.queue_depth),
         (&metric::SLOTS_USED, |load| load.slots_in_use),
-        (&metric::SLOTS_TOTAL, |load| load.slots_total),
+        (&metric::SLOTS, |load| load.slots_total),
     ];
     for (metric, value) in gauges {
         let reporter: Weak<dyn StatusReporter> = Arc::downgrade(reporter);

@@ -156,7 +156,7 @@ async fn a_call_is_traced_measured_and_logged() -> Result<(), Box<dyn std::error
     // The gauges follow a reporter for as long as its server lives.
     let metrics = telemetry.metrics_address().expect("it was asked for");
     let page = within(scrape(metrics)).await?;
-    assert!(page.contains("easel_slots_total{"), "{page}");
+    assert!(page.contains("easel_slots{"), "{page}");
     first.end().await;
     last.end().await;
     check_page(&within(scrape(metrics)).await?);

@@ -50,7 +50,7 @@ pub mod metric {
     /// Gauge of slots in use; label: stage. `serve` observes it.
     pub const SLOTS_USED: Metric = plain("easel.slots.used", "{slot}", "Slots in use");
     /// Gauge of slots; label: stage. `serve` observes it.
-    pub const SLOTS_TOTAL: Metric = plain("easel.slots.total", "{slot}", "Slots that exist");
+    pub const SLOTS: Metric = plain("easel.slots", "{slot}", "Slots that exist");
     /// Histogram of the wait for the first image token, from the request's arrival.
     pub const TIME_TO_FIRST_TOKEN: Metric =
         spread("easel.time_to_first_token", "s", SECONDS, "Time from a request's arrival to its first image token");
@@ -75,7 +75,7 @@ pub mod metric {
         &STAGE_LATENCY,
         &QUEUE_DEPTH,
         &SLOTS_USED,
-        &SLOTS_TOTAL,
+        &SLOTS,
         &TIME_TO_FIRST_TOKEN,
         &STEP_DURATION,
         &RUN_DURATION,
