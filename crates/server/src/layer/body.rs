@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::interrupt::Interrupt;
 use super::record::Record;
@@ -38,7 +38,7 @@ impl CallBody {
     /// Ends the call with `status`, which goes into the trailers.
     fn end(&mut self, status: Status) -> Frame<Bytes> {
         self.close();
-        self.record.note(status.code());
+        self.record.note(&status);
         let mut trailers = HeaderMap::new();
         status.add_header(&mut trailers).expect("a status of our own has a message and details that fit a header");
         Frame::trailers(trailers)
@@ -57,7 +57,7 @@ impl Drop for CallBody {
         }
         let late = !self.ended && self.interrupt.deadline().is_some_and(Deadline::is_past);
         if late {
-            self.record.note(Code::DeadlineExceeded);
+            self.record.note(&status::deadline_exceeded());
         }
     }
 }
@@ -108,10 +108,10 @@ impl Body for CallBody {
                     this.record.note_headers(trailers);
                 }
             }
-            Some(Err(status)) => this.record.note(status.code()),
+            Some(Err(status)) => this.record.note(status),
             None => {
                 // Without trailers the head said it all, or it was no gRPC.
-                this.record.note(Code::Unknown);
+                this.record.note(&Status::unknown("the response ended without a status"));
                 this.close();
             }
         }

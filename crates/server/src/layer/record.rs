@@ -39,7 +39,8 @@ pub(crate) struct Record {
     method: Arc<Method>,
     instruments: Arc<Instruments>,
     begun: Instant,
-    code: Option<Code>,
+    // Code and message.
+    end: Option<(Code, String)>,
     _ticket: Option<Ticket>,
 }
 
@@ -52,26 +53,26 @@ impl Record {
         ticket: Option<Ticket>,
     ) -> Self {
         let span = span(stage, &method, headers);
-        Self { span, method, instruments, begun: Instant::now(), code: None, _ticket: ticket }
+        Self { span, method, instruments, begun: Instant::now(), end: None, _ticket: ticket }
     }
 
     /// Notes how the call ends, where a head or trailers say so.
     pub(crate) fn note_headers(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
-            self.note(status.code());
+            self.note(&status);
         }
     }
 
     /// Notes how the call ends. The first note counts.
-    pub(crate) fn note(&mut self, code: Code) {
-        self.code.get_or_insert(code);
+    pub(crate) fn note(&mut self, status: &Status) {
+        self.end.get_or_insert_with(|| (status.code(), status.message().to_owned()));
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         // No status was sent: the caller went away, or its connection.
-        let code = self.code.unwrap_or(Code::Cancelled);
+        let (code, message) = self.end.take().unwrap_or((Code::Cancelled, String::new()));
         let seconds = self.begun.elapsed().as_secs_f64();
         self.span.record(attribute::RPC_STATUS_CODE, code as i64);
         if is_fault(code) {
@@ -84,6 +85,12 @@ impl Drop for Record {
         let method = &self.method.name;
         self.span.in_scope(|| {
             // A context for the exemplars, too.
+            match code {
+                Code::ResourceExhausted => tracing::info!(method, code = name, message, "a call was refused"),
+                Code::Unimplemented => tracing::debug!(method, code = name, message, "a call failed"),
+                code if is_fault(code) => tracing::warn!(method, code = name, message, "a call failed"),
+                _ => {}
+            }
             tracing::debug!(method, code = name, seconds, "call ended");
             let mut labels = vec![
                 KeyValue::new(label::SERVICE, self.method.service.clone()),
@@ -172,5 +179,55 @@ fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::layer::method::Methods;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged at info of a call of `path` that ends with `status`.
+    fn logged(path: &str, status: &Status) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let method = Methods::new(easel_proto::FILE_DESCRIPTOR_SET).unwrap().of(path);
+            let instruments = Arc::new(Instruments::new());
+            Record::begin("sampler", method, &HeaderMap::new(), instruments, None).note(status);
+        });
+        let lines = lines.0.lock().unwrap().clone();
+        String::from_utf8(lines).unwrap()
+    }
+
+    #[test]
+    fn failed_calls_are_logged_inside_their_span() {
+        let sample = "/easel.v1.SamplerService/Sample";
+        let line = logged(sample, &Status::unavailable("loading the model"));
+        for part in ["WARN", "call{", "easel.v1.SamplerService/Sample", "UNAVAILABLE", "loading the model"] {
+            assert!(line.contains(part), "{line} lacks {part}");
+        }
+        assert!(logged(sample, &Status::resource_exhausted("the queue is full")).contains("INFO"));
+        assert_eq!(logged(sample, &Status::invalid_argument("prompt: too long")), "");
+        assert_eq!(logged("/easel.v1.StatusService/GetStatus", &Status::internal("internal error")), "");
     }
 }
