@@ -58,7 +58,8 @@ pub async fn serve(parts: Parts, config: &Config, shutdown: impl Future<Output =
     let drain = Drain::new();
     let layer = RequestLayer::new(name, parts.descriptors, drain.clone())?;
     report::observe(name, &parts.status);
-    tracing::info!(service = name, address = ?parts.listener.local_addr().ok(), "listening");
+    let address = parts.listener.local_addr().ok().map(tracing::field::display);
+    tracing::info!(service = name, address, "listening");
     let (listener, routes) = with_control(parts)?;
 
     let (closing, broken) = (CancellationToken::new(), CancellationToken::new());

@@ -17,8 +17,10 @@ use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, Targets};
+use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
@@ -31,7 +33,9 @@ use crate::{Config, Error};
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
 /// What carries the export itself: it must not be exported in turn.
-const TRANSPORT: &[&str] = &["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
+const TRANSPORT: &[&str] = &["h2", "hyper", "hyper_util", OPENTELEMETRY, "tonic", "tower"];
+/// Begins the targets of all its crates.
+const OPENTELEMETRY: &str = "opentelemetry";
 
 /// The telemetry of the process. Hand it to [`Telemetry::shutdown`] at the end, or what was last recorded is lost.
 #[derive(Debug)]
@@ -125,9 +129,6 @@ fn metrics(
 }
 
 fn subscribe(config: &Config, telemetry: &Telemetry) -> Result<(), Error> {
-    let filter = || EnvFilter::builder().parse(&config.log);
-    let refuse =
-        |error: tracing_subscriber::filter::ParseError| Error::Config { option: "log", reason: error.to_string() };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
@@ -136,15 +137,52 @@ fn subscribe(config: &Config, telemetry: &Telemetry) -> Result<(), Error> {
     let spans = tracing_opentelemetry::layer().with_tracer(telemetry.traces.tracer("easel"));
     let logs = telemetry.logs.as_ref().map(OpenTelemetryTracingBridge::new);
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter().map_err(refuse)?))
+        .with(lines.with_filter(wanted(&config.log)?))
         .with(spans.with_filter(ours(LevelFilter::INFO)))
-        .with(logs.with_filter(ours(LevelFilter::TRACE)).with_filter(filter().map_err(refuse)?))
+        .with(logs.with_filter(ours(LevelFilter::TRACE)).with_filter(wanted(&config.log)?))
         .try_init()
         .map_err(|error| Error::Telemetry { what: "a process has one telemetry", source: error.into() })
+}
+
+/// What `filter` lets through. OpenTelemetry's own news at info is for its developers: it comes only where `filter` names it.
+fn wanted<S>(filter: &str) -> Result<impl Filter<S> + Send + Sync + 'static, Error>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let level = match filter.contains(OPENTELEMETRY) {
+        true => LevelFilter::TRACE,
+        false => LevelFilter::WARN,
+    };
+    let bounds = Targets::new().with_default(LevelFilter::TRACE).with_target(OPENTELEMETRY, level);
+    let refuse = |error: ParseError| Error::Config { option: "log", reason: error.to_string() };
+    Ok(EnvFilter::builder().parse(filter).map_err(refuse)?.and(bounds))
 }
 
 /// Everything up to `level`, except the transport of the export.
 fn ours(level: LevelFilter) -> Targets {
     let targets = Targets::new().with_default(level);
     targets.with_targets(TRANSPORT.iter().map(|target| (*target, LevelFilter::OFF)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn shows(filter: &str) -> (bool, bool) {
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(wanted(filter).unwrap()));
+        tracing::subscriber::with_default(subscriber, || {
+            let news = tracing::enabled!(target: "opentelemetry_sdk", tracing::Level::INFO);
+            (news, tracing::enabled!(target: "opentelemetry_sdk", tracing::Level::WARN))
+        })
+    }
+
+    #[test]
+    fn the_news_of_opentelemetry_is_shown_only_when_asked_for() {
+        assert_eq!(shows("info"), (false, true));
+        assert_eq!(shows("off"), (false, false));
+        assert_eq!(shows("error,opentelemetry=info"), (true, true));
+    }
 }
