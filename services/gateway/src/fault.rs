@@ -26,19 +26,33 @@ fn is_cut(status: &Status) -> bool {
 /// The failure `status` of `stage` for our own caller: names the stage, keeps code and details.
 pub(crate) fn told(stage: Stage, status: Status, deadline: Deadline) -> Status {
     let status = call::settle(status, Some(deadline));
-    if deadline.is_past() && is_unavailable(&status) {
-        return status::deadline_exceeded();
+    if status.code() == Code::DeadlineExceeded || deadline.is_past() && is_unavailable(&status) {
+        return late(stage);
     }
     if is_unavailable(&status) {
         let details = status.get_error_details();
         let retry = details.retry_info().and_then(|retry| retry.retry_delay).unwrap_or(RETRY_AFTER);
         return status::unavailable(format!("{stage} is unavailable: {}", cause(&status)), retry);
     }
+    let message = format!("{stage}: {}", said(&status));
     match status.code() {
         // The stages know packages and nothing else by name.
-        Code::NotFound => status::invalid("package", format!("{stage}: {}", status.message())),
-        code => Status::with_error_details(code, format!("{stage}: {}", status.message()), status.get_error_details()),
+        Code::NotFound => status::invalid("package", message),
+        code => Status::with_error_details(code, message, status.get_error_details()),
     }
+}
+
+/// The message, or what the code means where there is none.
+fn said(status: &Status) -> &str {
+    match status.message() {
+        "" => status.code().description(),
+        message => message,
+    }
+}
+
+/// `stage` was waited for until the deadline.
+pub(crate) fn late(stage: Stage) -> Status {
+    Status::deadline_exceeded(format!("the deadline passed in the {stage}"))
 }
 
 /// The innermost reason: "Connection refused (os error 111)" rather than "transport error".
@@ -47,7 +61,7 @@ pub(crate) fn cause(status: &Status) -> String {
     while let Some(deeper) = cause.and_then(Error::source) {
         cause = Some(deeper);
     }
-    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    cause.map_or_else(|| said(status).to_owned(), ToString::to_string)
 }
 
 /// No address of `stage` is known.
@@ -106,5 +120,12 @@ mod tests {
     fn what_fails_after_the_deadline_failed_because_of_it() {
         let told = told(Stage::Sampler, Status::cancelled("Timeout expired"), Deadline::after(Duration::ZERO));
         assert_eq!(told.code(), Code::DeadlineExceeded);
+        assert_eq!(told.message(), "the deadline passed in the sampler");
+    }
+
+    #[test]
+    fn silence_is_put_into_words() {
+        let told = told(Stage::Sampler, Status::unimplemented(""), soon());
+        assert_eq!(told.message(), "sampler: Operation is not implemented or not supported");
     }
 }

@@ -1,6 +1,7 @@
 //! One Generate call: its drawing in the background, its events to the caller.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use easel_proto::v1::generate_response::{self, Finished, GeneratedPicture, Preview};
 use easel_proto::v1::{GenerateResponse, Picture};
@@ -19,6 +20,9 @@ use crate::pipeline::Drawing;
 use crate::plan::Plan;
 use crate::stages::Stage;
 use crate::times::Times;
+
+/// How long after the deadline the work is given up that no stage holds up, but its caller, who does not read.
+const NAMING: Duration = Duration::from_millis(20);
 
 /// A call's parts that its drawing and its stream of events share.
 struct Generation {
@@ -71,7 +75,8 @@ async fn draw(generation: Arc<Generation>, deadline: Deadline, token: Cancellati
         outbox.close(result);
         outbox.emptied().await;
     };
-    let timed = tokio::time::timeout_at(deadline.0, work);
+    // A stage that is waited for ends the work by itself, and is named.
+    let timed = tokio::time::timeout_at(deadline.0 + NAMING, work);
     if let Some(Err(_)) = token.run_until_cancelled(timed).await {
         generation.outbox.abort(status::deadline_exceeded());
     }

@@ -20,6 +20,9 @@ use crate::fault::RETRY_AFTER;
 /// Methods that make the stages work. Others only ask, and are always let in.
 const WORK: &[&str] = &["Generate", "Classify", "Embed"];
 
+/// Time that is kept of a caller's for the answer that it has run out.
+const LAST_WORD: Duration = Duration::from_millis(50);
+
 /// A place among the requests in work, for as long as one of its clones lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Place(#[allow(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>);
@@ -49,8 +52,15 @@ impl<S> Guard<S> {
             request.extensions_mut().insert(place.clone());
         }
         let default = Deadline::after(self.default_timeout);
-        Ok((*request.extensions_mut().get_or_insert(default), held))
+        let deadline = request.extensions_mut().get_or_insert(default);
+        *deadline = in_time(*deadline);
+        Ok((*deadline, held))
     }
+}
+
+/// When the work ends so that its caller, who waits until `deadline`, still hears which stage was late.
+fn in_time(deadline: Deadline) -> Deadline {
+    Deadline(deadline.0 - LAST_WORD.min(deadline.remaining() / 10))
 }
 
 impl<S: NamedService> NamedService for Guard<S> {

@@ -39,7 +39,10 @@ impl<T> Answers<T> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
-        self.stream.message().await.map_err(|status| {
+        let Ok(answer) = tokio::time::timeout_at(self.deadline.0, self.stream.message()).await else {
+            return Err(fault::late(self.stage));
+        };
+        answer.map_err(|status| {
             self.lease.replica().answered(!fault::is_unavailable(&status));
             fault::told(self.stage, status, self.deadline)
         })

@@ -47,6 +47,8 @@ pub(crate) struct Replica {
     channel: Channel,
     calls: AtomicUsize,
     suspect: AtomicBool,
+    // What the last check of its health found.
+    lost: AtomicBool,
 }
 
 impl Replica {
@@ -59,7 +61,8 @@ impl Replica {
             endpoint = endpoint.origin(origin);
         }
         let channel = endpoint.connect_lazy();
-        Ok(Self { at, address: index, channel, calls: AtomicUsize::new(0), suspect: AtomicBool::new(false) })
+        let (suspect, lost) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { at, address: index, channel, calls: AtomicUsize::new(0), suspect, lost })
     }
 
     /// How to call it.
@@ -70,6 +73,17 @@ impl Replica {
     /// Whether it answered last time, or not: one that did not is tried last.
     pub(crate) fn answered(&self, well: bool) {
         self.suspect.store(!well, Ordering::Relaxed);
+    }
+
+    /// What a check of its health found, remembered for when one is picked; a change is logged.
+    pub(crate) fn checked(&self, stage: Stage, health: &Result<(), String>) {
+        self.answered(health.is_ok());
+        let was_lost = self.lost.swap(health.is_err(), Ordering::Relaxed);
+        match health {
+            Err(reason) if !was_lost => tracing::warn!(%stage, address = %self.at, reason, "a replica is lost"),
+            Ok(()) if was_lost => tracing::info!(%stage, address = %self.at, "a replica is back"),
+            _ => {}
+        }
     }
 }
 
@@ -218,7 +232,7 @@ impl Pool {
             let lease = self.lease(&tried).await?;
             let answer = tokio::time::timeout_at(deadline.0, call(lease.replica().channel())).await;
             let Ok(answer) = answer else {
-                return Err(easel_server::status::deadline_exceeded());
+                return Err(fault::late(self.stage));
             };
             let failure = match answer {
                 Ok(answer) => {
