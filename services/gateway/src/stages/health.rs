@@ -7,7 +7,7 @@ use easel_proto::v1::{self, GetStatusRequest, GetStatusResponse};
 use easel_server::Readiness;
 use futures::future::{join_all, try_join};
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVAL_MISSING: Duration = Duration::from_millis(500);
 /// How long a stage may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// An address that leads to another stage's service.
+const MISLED: &str = "another service answers there";
 
 impl Stages {
     /// Keeps `readiness` true: ready while each stage has a replica that serves. Never returns.
@@ -33,21 +35,28 @@ impl Stages {
             };
             match missing.is_empty() {
                 true => readiness.ready(),
-                false => readiness.unready(describe(&missing)),
+                false => readiness.unready(format!("unavailable: {}", missing.join(", "))),
             }
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// The stages of which no replica serves.
-    async fn missing(&self) -> Vec<Stage> {
+    /// The stages of which no replica serves, each with what is wrong where another service answers.
+    async fn missing(&self) -> Vec<String> {
         let checks = self.pools().map(|pool| async {
             let replicas = pool.replicas();
-            let serving = join_all(replicas.iter().map(|replica| serves(replica))).await;
-            (pool.stage, serving.contains(&true))
+            let health = join_all(replicas.iter().map(|replica| health(pool.stage, replica))).await;
+            if health.iter().any(Result::is_ok) {
+                return None;
+            }
+            let mut checked = replicas.iter().zip(&health);
+            let misled = checked.find(|(_, health)| health.as_ref().is_err_and(|reason| reason == MISLED));
+            Some(match misled {
+                Some((replica, _)) => format!("{}: http://{}: {MISLED}", pool.stage, replica.at),
+                None => pool.stage.name().to_owned(),
+            })
         });
-        let checked = join_all(checks).await;
-        checked.into_iter().filter(|(_, serves)| !serves).map(|(stage, _)| stage).collect()
+        join_all(checks).await.into_iter().flatten().collect()
     }
 
     /// What every replica of every stage says of itself.
@@ -57,22 +66,30 @@ impl Stages {
     }
 }
 
-fn describe(missing: &[Stage]) -> String {
-    let names: Vec<&str> = missing.iter().map(|stage| stage.name()).collect();
-    format!("unavailable: {}", names.join(", "))
+/// Asks a replica for its health, and remembers the answer for when one is picked; why it does not serve.
+async fn health(stage: Stage, replica: &Replica) -> Result<(), String> {
+    let health = match timeout(PATIENCE, check(stage, replica)).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err("not ready".to_owned()),
+        Ok(Err(error)) => Err(crate::fault::cause(&error)),
+        Err(_) => Err(silent()),
+    };
+    replica.checked(stage, &health);
+    health
 }
 
-/// Asks a replica for its health, and remembers the answer for when one is picked.
-async fn serves(replica: &Replica) -> bool {
-    let serving = matches!(timeout(PATIENCE, check(replica)).await, Ok(Ok(true)));
-    replica.answered(serving);
-    serving
+fn silent() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
 }
 
-async fn check(replica: &Replica) -> Result<bool, Status> {
-    let request = HealthCheckRequest { service: String::new() };
-    let response = HealthClient::new(replica.channel()).check(request).await?;
-    Ok(response.get_ref().status() == ServingStatus::Serving)
+/// Whether `stage` serves at `replica`. Asked by its full name: another service does not know it.
+async fn check(stage: Stage, replica: &Replica) -> Result<bool, Status> {
+    let request = HealthCheckRequest { service: stage.service().to_owned() };
+    match HealthClient::new(replica.channel()).check(request).await {
+        Ok(response) => Ok(response.get_ref().status() == ServingStatus::Serving),
+        Err(error) if error.code() == Code::NotFound => Err(Status::not_found(MISLED)),
+        Err(error) => Err(error),
+    }
 }
 
 async fn list(pool: &Pool) -> Vec<v1::Stage> {
@@ -83,7 +100,7 @@ async fn list(pool: &Pool) -> Vec<v1::Stage> {
             let error = "the address does not resolve, or only to one that is listed already".to_owned();
             stages.push(stage(pool, address.to_string(), Err(error)));
         }
-        let asked = replicas.iter().map(|replica| async { (replica.at, report(replica).await) });
+        let asked = replicas.iter().map(|replica| async { (replica.at, report(pool.stage, replica).await) });
         for (at, report) in join_all(asked).await {
             stages.push(stage(pool, format!("http://{at}"), report));
         }
@@ -99,14 +116,14 @@ fn stage(pool: &Pool, address: String, report: Result<GetStatusResponse, String>
 }
 
 /// What a replica says of itself. It is not ready unless its health says so too.
-async fn report(replica: &Replica) -> Result<GetStatusResponse, String> {
+async fn report(stage: Stage, replica: &Replica) -> Result<GetStatusResponse, String> {
     let status = async {
         let mut client = StatusServiceClient::new(replica.channel());
         Ok(client.get_status(GetStatusRequest {}).await?.into_inner())
     };
-    match timeout(PATIENCE, try_join(status, check(replica))).await {
+    match timeout(PATIENCE, try_join(status, check(stage, replica))).await {
         Ok(Ok((status, serving))) => Ok(GetStatusResponse { ready: status.ready && serving, ..status }),
         Ok(Err(error)) => Err(crate::fault::cause(&error)),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(silent()),
     }
 }

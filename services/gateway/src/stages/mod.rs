@@ -8,7 +8,7 @@ mod pool;
 use std::fmt;
 use std::time::Duration;
 
-use easel_proto::stage;
+use easel_proto::{stage, v1};
 use futures::future::join_all;
 
 pub(crate) use self::answers::Answers;
@@ -40,6 +40,17 @@ impl Stage {
             Self::Decoder => stage::DECODER,
             Self::Ranker => stage::RANKER,
             Self::Gateway => stage::GATEWAY,
+        }
+    }
+
+    /// The full name of its gRPC service.
+    pub(crate) const fn service(self) -> &'static str {
+        match self {
+            Self::Tokenizer => v1::tokenizer_service_server::SERVICE_NAME,
+            Self::Sampler => v1::sampler_service_server::SERVICE_NAME,
+            Self::Decoder => v1::decoder_service_server::SERVICE_NAME,
+            Self::Ranker => v1::ranker_service_server::SERVICE_NAME,
+            Self::Gateway => v1::gateway_service_server::SERVICE_NAME,
         }
     }
 }

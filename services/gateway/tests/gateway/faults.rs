@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use easel_proto::stage;
-use easel_proto::v1::GenerateRequest;
 use easel_proto::v1::generate_response::Event;
-use easel_proto::v1::{GatewayServiceEmbedRequest, ImagePrompt, image_prompt::Region};
+use easel_proto::v1::status_service_client::StatusServiceClient;
+use easel_proto::v1::{
+    GatewayServiceEmbedRequest, GenerateRequest, GetStatusRequest, ImagePrompt, ListStagesRequest, image_prompt::Region,
+};
 use easel_server::status;
+use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
@@ -142,6 +145,7 @@ async fn a_caller_without_a_deadline_gets_the_default() {
     suite.script.chunks.add_permits(1);
     let status = suite.failure(request()).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(status.message(), "the deadline passed in the sampler");
     suite.script.wait(|seen| seen.open.values().all(|&open| open == 0)).await;
 }
 
@@ -192,4 +196,25 @@ async fn too_many_requests_are_refused_and_places_come_back() {
     suite.script.chunks.add_permits(1 << 10);
     let free = async { while suite.generate(request()).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(20), free).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_of_another_stage_is_named() {
+    let live = Suite::start().await;
+    let wrong = format!("http://{}", live.stages[0].at);
+    let suite = Suite::with(&["--sampler", &wrong]).await;
+    let stages = suite.client().await.list_stages(ListStagesRequest {}).await.unwrap().into_inner().stages;
+    let sampler = stages.iter().find(|stage| stage.name == stage::SAMPLER).unwrap();
+    assert_eq!((sampler.reachable, &*sampler.error), (false, "another service answers there"));
+
+    let channel = Endpoint::new(format!("http://{}", suite.gateway)).unwrap().connect_lazy();
+    let mut client = StatusServiceClient::new(channel);
+    let expected = format!("unavailable: sampler: {wrong}: another service answers there");
+    let named = async {
+        while client.get_status(GetStatusRequest {}).await.unwrap().into_inner().detail != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), named).await.unwrap();
+    assert!(!suite.failure(request()).await.message().ends_with(": "));
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::Parser;
 use easel_gateway::Config;
 use easel_proto::stage;
-use easel_proto::v1::decoder_service_server::DecoderServiceServer;
+use easel_proto::v1::decoder_service_server::{self, DecoderServiceServer};
 use easel_proto::v1::gateway_service_client::GatewayServiceClient;
 use easel_proto::v1::generate_response::Event;
-use easel_proto::v1::ranker_service_server::RankerServiceServer;
-use easel_proto::v1::sampler_service_server::SamplerServiceServer;
-use easel_proto::v1::tokenizer_service_server::TokenizerServiceServer;
+use easel_proto::v1::ranker_service_server::{self, RankerServiceServer};
+use easel_proto::v1::sampler_service_server::{self, SamplerServiceServer};
+use easel_proto::v1::tokenizer_service_server::{self, TokenizerServiceServer};
 use easel_proto::v1::{GenerateRequest, GenerateResponse, Package};
 use easel_server::serve::{Parts, serve};
 use easel_server::telemetry::{self, Telemetry};
@@ -65,7 +65,7 @@ impl Running {
                 name: stage,
                 listener: TcpListener::from_std(listener).unwrap(),
                 routes,
-                services: &[],
+                services: services(stage),
                 readiness,
                 status: Arc::new(Idle),
                 descriptors: easel_proto::FILE_DESCRIPTOR_SET,
@@ -86,6 +86,16 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// The full name of a stage's service.
+fn services(stage: &str) -> &'static [&'static str] {
+    match stage {
+        stage::TOKENIZER => &[tokenizer_service_server::SERVICE_NAME],
+        stage::SAMPLER => &[sampler_service_server::SERVICE_NAME],
+        stage::DECODER => &[decoder_service_server::SERVICE_NAME],
+        _ => &[ranker_service_server::SERVICE_NAME],
     }
 }
 
