@@ -3,12 +3,16 @@
 use anyhow::Context;
 use clap::Parser;
 use easel_proto::stage;
-use easel_server::{serve, telemetry};
+use easel_server::{exit, serve, telemetry};
 use easel_tokenizer::Config;
 use tokio::net::TcpListener;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() {
+    exit::with_result(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let config = Config::parse();
     let stop = serve::shutdown_signal()?;
     let telemetry = telemetry::init(stage::TOKENIZER, &config.server)?;
