@@ -13,6 +13,11 @@ const MAX_BATCH: usize = 32;
 const BATCH_WINDOW_MS: u64 = 2;
 const MAX_REQUESTS: usize = 256;
 
+/// 0 … 1024: more than any machine has for one model.
+fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=1024)
+}
+
 /// 1 … `most`.
 fn counts(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
@@ -35,7 +40,7 @@ pub struct Config {
     pub device: Device,
 
     /// CPU threads of the model; 0: as many as there are cores
-    #[arg(long, env = "EASEL_THREADS", value_name = "COUNT", default_value_t = 0)]
+    #[arg(long, env = "EASEL_THREADS", value_name = "COUNT", default_value_t = 0, value_parser = threads())]
     pub threads: usize,
 
     /// What a package's models may take of memory, in MiB, on the CPU and on the GPU each; none: no limit

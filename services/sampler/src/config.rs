@@ -1,11 +1,17 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use clap::builder::RangedU64ValueParser;
 use easel_onnx::Device;
 
 use crate::{Error, engine::Options};
 
 /// A day. Longer than any caller waits, and no clock overflows by it.
 const MAX_STALL_TIMEOUT_SECONDS: usize = 86_400;
+
+/// 0 … 1024: more than any machine has for one model.
+fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=1024)
+}
 
 /// What the sampler can be told. Every option is a flag and an environment variable.
 #[derive(clap::Parser, Clone, Debug)]
@@ -25,7 +31,7 @@ pub struct Config {
     pub device: Device,
 
     /// CPU threads of a package's transformer; 0: as many as there are cores
-    #[arg(long, env = "EASEL_THREADS", value_name = "COUNT", default_value_t = 0)]
+    #[arg(long, env = "EASEL_THREADS", value_name = "COUNT", default_value_t = 0, value_parser = threads())]
     pub threads: usize,
 
     /// Memory that a package's weights, keys and values may take, in MiB; lowers the slots where it must

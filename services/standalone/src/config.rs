@@ -1,7 +1,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, ValueEnum};
+
+/// 0 … 1024: more than any machine has for one model.
+fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=1024)
+}
 
 /// Where the gateway listens by default.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 50050);
@@ -44,7 +50,7 @@ pub struct Engine {
     pub device: Device,
 
     /// CPU threads of each model; 0: as many as there are cores
-    #[arg(long, env = "EASEL_THREADS", value_name = "N", default_value_t = 0)]
+    #[arg(long, env = "EASEL_THREADS", value_name = "N", default_value_t = 0, value_parser = threads())]
     pub threads: usize,
 
     /// Memory that each model may take, in MiB; none: no limit
