@@ -85,7 +85,8 @@ impl StatusReporter for Reporter {
             load.slots_total += engine.rows_total as u32;
             load.device = package.stage.engine.device().to_owned();
         }
-        load.detail = format!("{} package(s) on {}", load.packages.len(), load.device);
+        let names: Vec<&str> = load.packages.iter().map(|(name, _)| name.as_str()).collect();
+        load.detail = format!("{} on {}", names.join(", "), load.device);
         load
     }
 }
