@@ -26,6 +26,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A package's folder, manifest or files are not what they should be.
+    #[error("the package cannot be used")]
+    Package(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A service failed.
     #[error("the {stage} failed")]
     Service {

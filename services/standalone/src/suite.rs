@@ -96,34 +96,50 @@ impl Suite {
         let packages = if config.package.is_empty() { vec![embedded::find()?] } else { config.package.clone() };
         // The gateway first: an address that is taken is found before anything is loaded.
         let gateway = bind(config.listen).await?;
+        for package in &packages {
+            easel_package::Package::open(package).map_err(|error| Error::Package(Box::new(error)))?;
+        }
 
         let (listener, tokenizer) = self.listen(TOKENIZER).await?;
         let mut options: easel_tokenizer::Config = Options::new(TOKENIZER).packages(&packages).parse()?;
         (options.packages, options.server) = (packages.clone(), config.server.clone());
-        self.stages.spawn(TOKENIZER, |stop| easel_tokenizer::serve(listener, options, stop));
+        let damaged = |error: &_| matches!(error, easel_tokenizer::Error::Package(_));
+        self.stages.spawn(TOKENIZER, |stop| easel_tokenizer::serve(listener, options, stop), damaged);
 
         let (listener, sampler) = self.listen(SAMPLER).await?;
         let options = Options::new(SAMPLER).packages(&packages).engine(&config).slots(&config);
         let mut options: easel_sampler::Config = options.parse()?;
         (options.package, options.server) = (packages.clone(), config.server.clone());
-        self.stages.spawn(SAMPLER, |stop| easel_sampler::serve(listener, options, stop));
+        let damaged = |error: &_| {
+            use easel_sampler::Error::{Onnx, Package};
+            matches!(error, Package(_) | Onnx(easel_onnx::Error::Package(_)))
+        };
+        self.stages.spawn(SAMPLER, |stop| easel_sampler::serve(listener, options, stop), damaged);
 
         let (listener, decoder) = self.listen(DECODER).await?;
         let mut options: easel_decoder::Config = Options::new(DECODER).packages(&packages).engine(&config).parse()?;
         (options.packages, options.server) = (packages.clone(), config.server.clone());
-        self.stages.spawn(DECODER, |stop| easel_decoder::serve(listener, options, stop));
+        let damaged = |error: &_| {
+            use easel_decoder::Error::{Onnx, Package};
+            matches!(error, Package(_) | Onnx(easel_onnx::Error::Package(_)))
+        };
+        self.stages.spawn(DECODER, |stop| easel_decoder::serve(listener, options, stop), damaged);
 
         let (listener, ranker) = self.listen(RANKER).await?;
         let mut options: easel_ranker::Config = Options::new(RANKER).packages(&packages).engine(&config).parse()?;
         (options.packages, options.server) = (packages.clone(), config.server.clone());
-        self.stages.spawn(RANKER, |stop| easel_ranker::serve(listener, options, stop));
+        let damaged = |error: &_| {
+            use easel_ranker::Error::{Onnx, Package};
+            matches!(error, Package(_) | Onnx(easel_onnx::Error::Package(_)))
+        };
+        self.stages.spawn(RANKER, |stop| easel_ranker::serve(listener, options, stop), damaged);
 
         self.addresses.push((GATEWAY, address(&gateway, config.listen)?));
         let options = Options::new(GATEWAY).stage("--tokenizer", tokenizer).stage("--sampler", sampler);
         let mut options: easel_gateway::Config =
             options.stage("--decoder", decoder).stage("--ranker", ranker).parse()?;
         options.server = config.server;
-        self.gateway.spawn(GATEWAY, |stop| easel_gateway::serve(gateway, options, stop));
+        self.gateway.spawn(GATEWAY, |stop| easel_gateway::serve(gateway, options, stop), |_| false);
         Ok(())
     }
 
@@ -137,14 +153,18 @@ impl Suite {
 }
 
 impl Group {
-    fn spawn<F, E>(&mut self, stage: &'static str, serve: impl FnOnce(Stop) -> F)
+    /// Starts a service; `damaged` tells which of its errors are the package's fault.
+    fn spawn<F, E>(&mut self, stage: &'static str, serve: impl FnOnce(Stop) -> F, damaged: fn(&E) -> bool)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
         let service = serve(Box::pin(self.stop.clone().cancelled_owned()));
         self.tasks.spawn(async move {
-            let end = service.await.map_err(|source| Error::Service { stage, source: Box::new(source) });
+            let end = service.await.map_err(|error| match damaged(&error) {
+                true => Error::Package(Box::new(error)),
+                false => Error::Service { stage, source: Box::new(error) },
+            });
             (stage, end)
         });
     }

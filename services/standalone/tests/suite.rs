@@ -57,6 +57,7 @@ async fn a_suite_is_ready_when_it_has_started_and_gone_when_it_is_shut_down() {
 async fn what_a_service_cannot_load_fails_the_suite() {
     let folder = tempfile::tempdir().unwrap();
     let error = Suite::start(config(&folder.path().join("nowhere"), free())).await.unwrap_err();
+    assert!(told(&error).starts_with("the package cannot be used: "), "{}", told(&error));
     assert!(told(&error).contains("nowhere/manifest.json"), "{}", told(&error));
 
     let package = package(&folder);
@@ -66,7 +67,7 @@ async fn what_a_service_cannot_load_fails_the_suite() {
     bytes[middle] ^= 1;
     std::fs::write(&graph, bytes).unwrap();
     let error = Suite::start(config(&package, free())).await.unwrap_err();
-    assert!(told(&error).starts_with("the decoder failed: "), "{}", told(&error));
+    assert!(told(&error).starts_with("the package cannot be used: "), "{}", told(&error));
     assert!(told(&error).contains("decoder.onnx"), "{}", told(&error));
 }
 
