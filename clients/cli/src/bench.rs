@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use easel_client::{Client, Code, Event, Generate};
+use easel_client::{Client, Event, Generate};
 use futures::StreamExt;
 
 use crate::gateway::Running;
@@ -9,21 +9,21 @@ use crate::{Error, output, progress};
 
 mod report;
 
-use report::{Report, Sample};
+use report::{Failure, Report, Sample};
 
 /// Put load on a running gateway and measure: rate, latencies, errors by code
 #[derive(Args)]
 pub(crate) struct Bench {
     /// Requests in all
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
     requests: u64,
 
     /// Requests at once; each one that ends is followed by the next
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 4, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
     concurrency: u32,
 
     /// Pictures per request
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     candidates: u32,
 
     /// Caption; several are taken in turns. Left out: the examples of the package
@@ -31,11 +31,11 @@ pub(crate) struct Bench {
     prompt: Vec<String>,
 
     /// Seed of the first request; the next ones go on from there
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
 
     /// Time that a request has
-    #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, allow_negative_numbers = true)]
     timeout_seconds: f64,
 
     /// Write JSON instead of a table
@@ -47,7 +47,7 @@ pub(crate) struct Bench {
     package: String,
 
     #[command(flatten)]
-    gateway: Running,
+    pub(crate) gateway: Running,
 }
 
 impl Bench {
@@ -95,7 +95,7 @@ impl Bench {
 }
 
 /// One request, from its call to its last event.
-async fn measure(client: &Client, request: Generate) -> Result<Sample, Code> {
+async fn measure(client: &Client, request: Generate) -> Result<Sample, Failure> {
     let begin = Instant::now();
     let sample = async {
         let mut generation = client.generate(request).await?;
@@ -112,5 +112,5 @@ async fn measure(client: &Client, request: Generate) -> Result<Sample, Code> {
         let (pictures, tokens) = (outcome.pictures.len() as u64, outcome.finished.tokens_drawn.into());
         Ok(Sample { total: begin.elapsed(), first_token, first_preview, pictures, tokens })
     };
-    sample.await.map_err(|error: easel_client::Error| error.code().unwrap_or(Code::Unknown))
+    sample.await.map_err(|error: easel_client::Error| Failure::new(error))
 }

@@ -22,6 +22,29 @@ pub(super) struct Sample {
     pub(super) tokens: u64,
 }
 
+/// A request that failed.
+pub(super) struct Failure {
+    /// The code's name.
+    code: String,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(error: easel_client::Error) -> Self {
+        let code = error::name(error.code().unwrap_or(Code::Unknown));
+        let line = Error::from(error).line();
+        let message = line.strip_prefix(&format!("{code}: ")).map(str::to_owned);
+        Self { code, message: message.unwrap_or(line) }
+    }
+}
+
+/// Failures of one code.
+struct Failures {
+    count: u64,
+    /// Of the first.
+    message: String,
+}
+
 /// All requests.
 pub(super) struct Report {
     requests: u64,
@@ -33,7 +56,7 @@ pub(super) struct Report {
     total: Times,
     first_token: Times,
     first_preview: Times,
-    errors: BTreeMap<String, u64>,
+    errors: BTreeMap<String, Failures>,
 }
 
 /// Durations of one kind.
@@ -88,7 +111,7 @@ impl Report {
         }
     }
 
-    pub(super) fn add(&mut self, sample: Result<Sample, Code>) {
+    pub(super) fn add(&mut self, sample: Result<Sample, Failure>) {
         match sample {
             Ok(sample) => {
                 self.pictures += sample.pictures;
@@ -97,7 +120,9 @@ impl Report {
                 sample.first_token.into_iter().for_each(|time| self.first_token.add(time));
                 sample.first_preview.into_iter().for_each(|time| self.first_preview.add(time));
             }
-            Err(code) => *self.errors.entry(error::name(code)).or_default() += 1,
+            Err(Failure { code, message }) => {
+                self.errors.entry(code).or_insert(Failures { count: 0, message }).count += 1;
+            }
         }
     }
 
@@ -105,11 +130,12 @@ impl Report {
         self.elapsed = elapsed;
     }
 
-    /// An error when not one request went well.
+    /// An error when any request failed.
     pub(super) fn verdict(&self) -> Result<(), Error> {
-        match self.total.0.is_empty() {
-            true => Err(Error::Failed("not one request succeeded".to_owned())),
-            false => Ok(()),
+        let failed: u64 = self.errors.values().map(|failures| failures.count).sum();
+        match failed {
+            0 => Ok(()),
+            _ => Err(Error::Failed(format!("{failed} of {} failed", output::count(self.requests as usize, "request")))),
         }
     }
 
@@ -118,12 +144,15 @@ impl Report {
     }
 
     pub(super) fn to_json(&self) -> Value {
+        let counts: BTreeMap<_, _> = self.errors.iter().map(|(code, failures)| (code, failures.count)).collect();
+        let messages: BTreeMap<_, _> = self.errors.iter().map(|(code, failures)| (code, &failures.message)).collect();
         json!({
             "requests": self.requests,
             "concurrency": self.concurrency,
             "candidates": self.candidates,
             "succeeded": self.total.0.len(),
-            "errors": self.errors,
+            "errors": counts,
+            "error_messages": messages,
             "seconds": self.elapsed.as_secs_f64(),
             "requests_per_second": self.rate(self.total.0.len()),
             "pictures_per_second": self.rate(self.pictures),
@@ -136,9 +165,9 @@ impl Report {
 
     pub(super) fn to_text(&self) -> String {
         let mut text = format!(
-            "{} of {} requests of {}, {} at once, in {:.2} s: {:.2} requests, {:.2} pictures, {:.0} tokens per second\n",
+            "{} of {} of {}, {} at once, in {:.2} s: {:.2} requests, {:.2} pictures, {:.0} tokens per second\n",
             self.total.0.len(),
-            self.requests,
+            output::count(self.requests as usize, "request"),
             output::count(self.candidates as usize, "picture"),
             self.concurrency,
             self.elapsed.as_secs_f64(),
@@ -154,8 +183,8 @@ impl Report {
             self.total.to_row("the end"),
         ];
         text.push_str(&output::table(&rows));
-        for (code, count) in &self.errors {
-            text.push_str(&format!("{code}: {count}\n"));
+        for (code, Failures { count, message }) in &self.errors {
+            text.push_str(&format!("{code}: {count}, the first: {message}\n"));
         }
         text
     }

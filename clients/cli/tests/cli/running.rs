@@ -43,5 +43,14 @@ fn bench_counts_every_request() {
     // Not one request can succeed: the code is counted, and the command fails.
     let output = at_suite(folder.path(), &[&arguments[..], &["--prompt", "", "--json"]].concat());
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("\"INVALID_ARGUMENT\": 6"));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["errors"]["INVALID_ARGUMENT"], 6);
+    assert!(report["error_messages"]["INVALID_ARGUMENT"].as_str().unwrap().starts_with("PROMPT: "), "{report}");
+
+    // One failure of two is a failure.
+    let prompts = ["bench", "--requests", "2", "--prompt", "a red car", "--prompt", ""];
+    let output = at_suite(folder.path(), &prompts);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("INVALID_ARGUMENT: 1, the first: PROMPT: "), "{text}");
 }
