@@ -99,6 +99,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether something answered that is no gateway: another gRPC service, or a server of another protocol.
+    pub fn is_foreign(&self) -> bool {
+        let causes = std::iter::successors(self.source(), |&cause| cause.source());
+        // What an answer in HTTP/1 looks like when it is read as HTTP/2.
+        let garbled = causes.map(ToString::to_string).any(|cause| cause.contains("frame with invalid size"));
+        self.code == Code::Unimplemented || self.message.starts_with("grpc-status header missing") || garbled
+    }
+
     /// Whether the call never reached a gateway: nobody listens there, or the connection broke.
     pub fn is_transport(&self) -> bool {
         self.cause.is_some()
