@@ -23,7 +23,7 @@ pub(crate) struct Classify {
     json: bool,
 
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 #[derive(Serialize)]

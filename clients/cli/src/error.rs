@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use easel_client::Code;
 
+use crate::output;
+
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
@@ -23,6 +25,8 @@ pub(crate) enum Error {
     Runtime(#[source] io::Error),
     #[error(transparent)]
     Gateway(#[from] easel_client::Error),
+    #[error("{url} is not an Easel gateway")]
+    Foreign { url: String, source: easel_client::Error },
     #[error(transparent)]
     Suite(#[from] easel_standalone::Error),
     #[error(transparent)]
@@ -46,8 +50,18 @@ pub(crate) enum Error {
 impl Error {
     /// Tells it on standard error, and gives the exit code.
     pub(crate) fn report(&self) -> u8 {
-        eprintln!("easel: {}", self.line());
+        eprintln!("easel: {}", output::visible(&self.line()));
         self.exit_code()
+    }
+
+    /// The error of a call to the gateway at `url`.
+    pub(crate) fn at(self, url: &str) -> Self {
+        match self {
+            Self::Gateway(source @ easel_client::Error::Refused(_)) if is_foreign(&source) => {
+                Self::Foreign { url: url.to_owned(), source }
+            }
+            error => error,
+        }
     }
 
     fn exit_code(&self) -> u8 {
@@ -82,14 +96,20 @@ fn chain(error: &dyn StdError) -> String {
     line.replace('\n', " ")
 }
 
+fn is_foreign(error: &easel_client::Error) -> bool {
+    matches!(error, easel_client::Error::Refused(refusal) if refusal.is_foreign())
+}
+
 fn gateway(error: &easel_client::Error) -> String {
-    let unreachable = match error {
-        easel_client::Error::Connect { .. } => true,
-        easel_client::Error::Refused(refusal) => refusal.is_transport(),
-        _ => false,
-    };
-    if unreachable {
-        return format!("{} (start a gateway with: easel serve)", chain(error));
+    match error {
+        easel_client::Error::Connect { .. } => {
+            return format!("{} (start a gateway with: easel serve)", chain(error));
+        }
+        // Commands connect before they call.
+        easel_client::Error::Refused(refusal) if refusal.is_transport() => {
+            return format!("the gateway closed the connection: {}", chain(error));
+        }
+        _ => {}
     }
     if !error.violations().is_empty() {
         let violations = error.violations().iter().map(|v| format!("{}: {}", typed(&v.field), v.description));

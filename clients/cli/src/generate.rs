@@ -15,13 +15,16 @@ mod sheet;
 mod terminal;
 mod view;
 
-use folder::Written;
+use folder::{Reserved, Written};
 use record::Record;
 use terminal::Terminal;
 use view::View;
 
 /// Previews per picture, where they are shown.
 const PREVIEWS: u32 = 4;
+
+/// Of JPEG, where none is asked for.
+const QUALITY: u32 = 90;
 
 /// Draw pictures of a caption: ranked files, a contact sheet and a record of everything in a folder
 #[derive(Args)]
@@ -34,30 +37,30 @@ pub(crate) struct Generate {
     prompt: Vec<String>,
 
     /// Caption as tokens of the sampler's vocabulary: nothing is tokenized; PROMPT, if there is one, is used for the ranking
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', allow_hyphen_values = true)]
     text_tokens: Vec<u32>,
 
     /// How many pictures to draw
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     candidates: u32,
 
     /// How many of the best to keep; left out, all
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
 
     /// Candidate i is drawn with seed S + i; left out, at random
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
 
     /// Format of the pictures
     #[arg(long, value_enum, default_value_t)]
     format: FileFormat,
 
-    /// JPEG quality, 1 to 100
-    #[arg(long, value_name = "Q", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=100))]
-    quality: u32,
+    /// JPEG quality, 1 to 100; left out, 90
+    #[arg(long, value_name = "Q", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100))]
+    quality: Option<u32>,
 
-    /// Folder for the pictures; left out, out/PROMPT-SEED
+    /// Folder for the pictures; left out, out/PROMPT-SEED. Pictures that a generation.json in it tells of are replaced
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -70,7 +73,7 @@ pub(crate) struct Generate {
     no_preview: bool,
 
     /// Give up after this time
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     timeout_seconds: Option<f64>,
 
     #[command(flatten)]
@@ -80,7 +83,7 @@ pub(crate) struct Generate {
     image: ImagePrompt,
 
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 /// How tokens are drawn.
@@ -92,7 +95,7 @@ struct Parameters {
     temperature: Option<f32>,
 
     /// Keeps the K most likely tokens; 0 keeps all
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top_k: Option<u32>,
 
     /// Keeps the smallest set of tokens whose probability reaches P; 1 keeps all
@@ -113,11 +116,11 @@ struct ImagePrompt {
     image: Option<PathBuf>,
 
     /// Keep rows 0 to R − 1 of the image-token grid and draw the rest
-    #[arg(long, value_name = "R", requires = "image", group = "region")]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, requires = "image", group = "region")]
     keep_rows: Option<u32>,
 
     /// Draw the rectangle from this cell of the grid to the bottom-right corner
-    #[arg(long, value_name = "ROW,COLUMN", requires = "image", group = "region", value_parser = cell)]
+    #[arg(long, value_name = "ROW,COLUMN", requires = "image", group = "region", allow_hyphen_values = true, value_parser = cell)]
     redraw_from: Option<(u32, u32)>,
 }
 
@@ -149,11 +152,10 @@ fn cell(text: &str) -> Result<(u32, u32), String> {
 impl Generate {
     pub(crate) async fn run(self) -> Result<(), Error> {
         let terminal = if self.no_preview { Terminal::None } else { Terminal::detect() };
+        self.check()?;
         let request = self.request(terminal)?;
-        if let Some(dir) = &self.out {
-            // Not after all was drawn.
-            folder::make(dir)?;
-        }
+        // Not after all was drawn.
+        let _reserved = self.out.as_deref().map(Reserved::new).transpose()?;
         let gateway = self.target.open().await?;
         let mut view = View::new(terminal);
         let result = draw(&gateway, request, &mut view).await;
@@ -161,6 +163,17 @@ impl Generate {
         let outcome = result?;
         self.deliver(&outcome, terminal)?;
         gateway.close().await
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.quality.is_some() && self.format != FileFormat::Jpeg {
+            return Err(Error::Usage("--quality: only --format jpeg has one".to_owned()));
+        }
+        self.target.check()
+    }
+
+    fn quality(&self) -> u32 {
+        self.quality.unwrap_or(QUALITY)
     }
 
     fn caption(&self) -> String {
@@ -173,7 +186,7 @@ impl Generate {
             tokens => easel_client::Generate::text_tokens(tokens).ranked_by(self.caption()),
         };
         request = request.candidates(self.candidates).keep(self.keep.unwrap_or(0));
-        request = request.format(self.format.into()).quality(self.quality);
+        request = request.format(self.format.into()).quality(self.quality());
         request = request.previews(if terminal == Terminal::None { 0 } else { PREVIEWS });
         if let Some(seed) = self.seed {
             request = request.seed(seed);
@@ -237,7 +250,10 @@ fn warn(started: &Started, view: &View) {
     }
     if started.truncated {
         let read = started.text_tokens.len();
-        view.say(&format!("the caption is longer than the model reads: only its first {read} tokens count"));
+        view.say(&format!(
+            "the caption is longer than the model reads: what counts is its first {}",
+            output::count(read, "token")
+        ));
     }
 }
 
@@ -250,10 +266,10 @@ fn told(outcome: &Outcome, written: &Written, dir: &Path, command: &str) -> Stri
     let rows: Vec<Vec<String>> = outcome.pictures.iter().zip(&written.pictures).map(row).collect();
     let finished = &outcome.finished;
     format!(
-        "{}{}, {} tokens in {:.1} s ({:.0} tokens per second)\nsheet   {}\nrecord  {}\nagain   {command}\n",
+        "{}{}, {} in {:.1} s ({:.0} tokens per second)\nsheet   {}\nrecord  {}\nagain   {command}\n",
         output::table(&rows),
         output::count(outcome.started.seeds.len(), "picture"),
-        finished.tokens_drawn,
+        output::count(finished.tokens_drawn as usize, "token"),
         finished.total_seconds,
         finished.tokens_per_second,
         dir.join(folder::SHEET).display(),

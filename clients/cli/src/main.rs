@@ -15,7 +15,7 @@ mod status;
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Error;
 
@@ -45,11 +45,11 @@ enum Command {
 impl Command {
     async fn run(self) -> Result<(), Error> {
         match self {
-            Self::Generate(generate) => gateway::session("generate", generate.run()).await,
-            Self::Classify(classify) => gateway::session("classify", classify.run()).await,
-            Self::Packages(packages) => gateway::session("packages", packages.run()).await,
-            Self::Status(status) => gateway::session("status", status.run()).await,
-            Self::Bench(bench) => gateway::session("bench", bench.run()).await,
+            Self::Generate(generate) => gateway::session("generate", generate.target.address(), generate.run()).await,
+            Self::Classify(classify) => gateway::session("classify", classify.target.address(), classify.run()).await,
+            Self::Packages(packages) => gateway::session("packages", packages.target.address(), packages.run()).await,
+            Self::Status(status) => gateway::session("status", status.gateway.url(), status.run()).await,
+            Self::Bench(bench) => gateway::session("bench", bench.gateway.url(), bench.run()).await,
             Self::Serve(serve) => serve.run().await,
             Self::Import(import) => import.run().await,
             Self::Package(package) => package.run(),
@@ -58,7 +58,11 @@ impl Command {
 }
 
 fn main() {
-    let easel = Easel::parse();
+    let matches = Easel::command().get_matches();
+    let easel = Easel::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some((_, command)) = matches.subcommand() {
+        gateway::warn_of_unused(command);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(Error::Runtime).and_then(|runtime| {
         let result = runtime.block_on(easel.command.run());

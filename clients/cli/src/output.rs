@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// Writes `text`. A reader that has gone away (`easel packages | head -1`) is no error.
+/// Writes `text`, what a terminal would obey as escapes. A reader that has gone away (`easel packages | head -1`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
+    let text = visible(text);
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
@@ -18,6 +19,22 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
 /// Writes `value` as JSON for people and programs.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Whether a terminal would obey the letter instead of showing it: controls (ESC and C1 too), and what turns the direction of writing.
+pub(crate) fn is_control(letter: char) -> bool {
+    let turns =
+        matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns
+}
+
+/// Lines with such letters written as JSON writes them.
+pub(crate) fn visible(text: &str) -> String {
+    let letter = |letter: char| match is_control(letter) && letter != '\n' {
+        true => format!("\\u{:04x}", u32::from(letter)),
+        false => letter.to_string(),
+    };
+    text.chars().map(letter).collect()
 }
 
 /// Columns of equal width, the last one left as it is.
@@ -60,6 +77,11 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["long".to_owned(), "c".to_owned()]];
         assert_eq!(table(&rows), "a     b\nlong  c\n");
+    }
+
+    #[test]
+    fn a_terminal_has_nothing_to_obey() {
+        assert_eq!(visible("é\u{1b}[2J\n\u{202e}\u{9b}"), "é\\u001b[2J\n\\u202e\\u009b");
     }
 
     #[test]

@@ -38,9 +38,9 @@ impl Package {
                 let package = easel_package::Package::open(dir)?;
                 package.verify()?;
                 let (manifest, digest) = (package.manifest(), package.digest());
-                let files = manifest.files.len();
+                let files = output::count(manifest.files.len(), "file");
                 output::print(&format!(
-                    "{} {}: {files} files as the manifest says\n{digest}\n",
+                    "{} {}: {files} as the manifest says\n{digest}\n",
                     manifest.name, manifest.version
                 ))
             }

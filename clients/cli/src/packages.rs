@@ -13,7 +13,7 @@ pub(crate) struct Packages {
     json: bool,
 
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 impl Packages {

@@ -13,7 +13,7 @@ pub(crate) struct Status {
     json: bool,
 
     #[command(flatten)]
-    gateway: Running,
+    pub(crate) gateway: Running,
 }
 
 impl Status {

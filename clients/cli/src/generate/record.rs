@@ -140,7 +140,7 @@ impl<'a> Record<'a> {
                 width: started.image_width,
                 height: started.image_height,
                 format,
-                quality: (generate.format == FileFormat::Jpeg).then_some(generate.quality),
+                quality: (generate.format == FileFormat::Jpeg).then(|| generate.quality()),
             },
             pictures: pictures.map(|(rank, (picture, file))| picture_record(rank + 1, picture, file)).collect(),
             ranking: ranking.iter().map(ranked_record).collect(),

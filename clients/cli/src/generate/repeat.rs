@@ -3,6 +3,7 @@
 use easel_client::Started;
 
 use super::{FileFormat, Generate};
+use crate::output;
 
 /// Words of a caption in a folder's name, at most this many bytes.
 const SLUG_BYTES: usize = 48;
@@ -48,7 +49,7 @@ pub(super) fn command(generate: &Generate, started: &Started) -> String {
         FileFormat::Webp => Some("webp"),
     };
     option("--format", format.map(str::to_owned));
-    option("--quality", (generate.format == FileFormat::Jpeg).then(|| generate.quality.to_string()));
+    option("--quality", (generate.format == FileFormat::Jpeg).then(|| generate.quality().to_string()));
     option("--package", generate.target.package.clone());
     option("--gateway", generate.target.url());
     if !generate.prompt.is_empty() {
@@ -60,13 +61,29 @@ pub(super) fn command(generate: &Generate, started: &Started) -> String {
     words.join(" ")
 }
 
-/// A word as a shell reads it back.
+/// A word as a shell reads it back. What a terminal would obey instead of show is written with escapes.
 fn quoted(word: &str) -> String {
+    if word.chars().any(output::is_control) {
+        return format!("$'{}'", word.chars().map(escaped).collect::<String>());
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A letter within $'…'.
+fn escaped(letter: char) -> String {
+    match letter {
+        '\n' => r"\n".to_owned(),
+        '\t' => r"\t".to_owned(),
+        '\'' | '\\' => format!("\\{letter}"),
+        _ if output::is_control(letter) => {
+            letter.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("\\{byte:03o}")).collect()
+        }
+        _ => letter.to_string(),
     }
 }
 
@@ -89,5 +106,12 @@ mod tests {
         assert_eq!(quoted("a cat"), "'a cat'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(quoted("\u{1b}]0;it's\u{7}\n"), r"$'\033]0;it\'s\007\n'");
+        assert_eq!(quoted("a\\\u{202e}b\u{9b}"), r"$'a\\\342\200\256b\302\233'");
+        assert_eq!(quoted("é ö"), "'é ö'");
     }
 }

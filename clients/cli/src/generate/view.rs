@@ -32,6 +32,7 @@ impl View {
 
     /// A line that stays.
     pub(super) fn say(&self, text: &str) {
+        let text = output::visible(text);
         match self {
             Self::Bars(bars) => bars.all.suspend(|| eprintln!("{text}")),
             Self::Lines(_) => eprintln!("{text}"),
@@ -173,7 +174,7 @@ impl Lines {
                 self.tokens = Tokens::new(started);
                 let pictures = output::count(started.seeds.len(), "picture");
                 let tokens = output::count(started.text_tokens.len(), "text token");
-                eprintln!("{} draws {pictures} from {tokens}", started.package.name);
+                eprintln!("{} draws {pictures} from {tokens}", output::visible(&started.package.name));
             }
             Event::Progress(progress) => {
                 self.tokens.add(progress);
@@ -181,7 +182,7 @@ impl Lines {
                 let quarters = done * 4 / total;
                 if quarters > self.quarters {
                     self.quarters = quarters;
-                    eprintln!("{done} of {total} tokens");
+                    eprintln!("{done} of {}", output::count(total as usize, "token"));
                 }
             }
             Event::Picture(picture) => {

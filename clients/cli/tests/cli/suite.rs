@@ -47,6 +47,11 @@ pub(crate) fn url() -> String {
     shared().suite.url()
 }
 
+/// Address of one of the suite's stages.
+pub(crate) fn stage() -> String {
+    shared().suite.addresses()[0].1.to_string()
+}
+
 /// The command, in `folder`, without what the environment may say.
 pub(crate) fn easel(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_easel"));
