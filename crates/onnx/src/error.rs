@@ -14,7 +14,7 @@ pub enum Error {
         searched: String,
     },
     /// The ONNX Runtime library cannot be used.
-    #[error("onnx runtime: {path}: {reason}", path = path.display())]
+    #[error("onnx runtime: {path}: {reason}; set ORT_DYLIB_PATH to libonnxruntime, or unset it and type `make onnxruntime`", path = path.display())]
     Library {
         /// The library.
         path: PathBuf,

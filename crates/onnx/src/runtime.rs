@@ -40,7 +40,7 @@ impl Runtime {
         let path = locate()?;
         let failed = |reason: String| Error::Library { path: path.clone(), reason };
         let environment = ort::init_from(&path)
-            .map_err(|error| failed(why(error)))?
+            .map_err(|error| failed(why(error, &path)))?
             .with_name("easel")
             .with_telemetry(false)
             .with_logger(Arc::new(|level, _, _, location, message| log(level, location, message)))
@@ -65,16 +65,23 @@ fn log(level: LogLevel, location: &str, message: &str) {
     }
 }
 
-fn why(error: LoadDynamicError) -> String {
+fn why(error: LoadDynamicError, path: &Path) -> String {
     match error {
         // The error itself says only that it failed; its source is the loader's own words.
-        LoadDynamicError::Dlopen { error, .. } => error.source().map_or_else(|| error.to_string(), ToString::to_string),
+        LoadDynamicError::Dlopen { error, .. } => {
+            shorten(&error.source().map_or_else(|| error.to_string(), ToString::to_string), path)
+        }
         LoadDynamicError::MissingApi { .. } => "no onnx runtime: it does not export OrtGetApiBase".into(),
         LoadDynamicError::BadVersion { version_str, .. } => {
             format!("expected version {OLDEST} or later, found {version_str}")
         }
         LoadDynamicError::InvalidVersionString => "its version is no text".into(),
     }
+}
+
+/// The loader's words without the path that they begin with.
+fn shorten(words: &str, path: &Path) -> String {
+    words.strip_prefix(&format!("{}: ", path.display())).unwrap_or(words).to_owned()
 }
 
 fn locate() -> Result<PathBuf, Error> {
@@ -119,6 +126,15 @@ mod tests {
             fs::write(tools.join(name), "").unwrap();
         }
         assert_eq!(search(&deep), Some(tools.join("libonnxruntime.so.1.31.1")));
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_named_once() {
+        let path = Path::new("/nowhere/libonnxruntime.so");
+        let reason = shorten("/nowhere/libonnxruntime.so: cannot open shared object file", path);
+        let error = Error::Library { path: path.into(), reason }.to_string();
+        assert_eq!(error.matches("/nowhere").count(), 1, "{error}");
+        assert!(error.contains("make onnxruntime"), "{error}");
     }
 
     #[test]
