@@ -150,6 +150,17 @@ async fn a_caller_without_a_deadline_gets_the_default() {
 }
 
 #[tokio::test]
+async fn a_caller_hears_before_its_deadline_which_stage_was_late() {
+    let suite = Suite::start().await;
+    suite.script.hold_decodes();
+    let mut asked = Request::new(request());
+    asked.set_timeout(Duration::from_secs(1));
+    let stream = suite.client().await.generate(asked).await.unwrap().into_inner();
+    let status = crate::suite::collect(stream).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "the deadline passed in the decoder"));
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_stops_all_stages() {
     let suite = Suite::start().await;
     suite.script.hold_chunks();
