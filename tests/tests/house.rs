@@ -19,7 +19,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("easel-gateway", &["easel-proto", "easel-server"]),
     (
         "easel-standalone",
-        &["easel-server", "easel-tokenizer", "easel-sampler", "easel-decoder", "easel-ranker", "easel-gateway"],
+        &[
+            "easel-onnx",
+            "easel-package",
+            "easel-server",
+            "easel-tokenizer",
+            "easel-sampler",
+            "easel-decoder",
+            "easel-ranker",
+            "easel-gateway",
+        ],
     ),
     ("easel-client", &["easel-proto"]),
     ("easel-cli", &["easel-client", "easel-standalone", "easel-import", "easel-package", "easel-server"]),

@@ -1,7 +1,7 @@
 //! The replicas of one stage: found by name, picked by load, tried again elsewhere when one is lost.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -37,6 +37,13 @@ fn connection_window(requests: u32) -> u32 {
     requests.saturating_add(16).saturating_mul(STREAM_WINDOW).min(MAX_WINDOW)
 }
 
+/// A replica's health was not checked yet.
+const UNKNOWN: u8 = 0;
+/// A replica served when its health was last checked.
+const SERVES: u8 = 1;
+/// A replica did not.
+const LOST: u8 = 2;
+
 /// One replica.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -47,8 +54,8 @@ pub(crate) struct Replica {
     channel: Channel,
     calls: AtomicUsize,
     suspect: AtomicBool,
-    // What the last check of its health found.
-    lost: AtomicBool,
+    // What the last check of its health found: UNKNOWN, SERVES or LOST.
+    last: AtomicU8,
 }
 
 impl Replica {
@@ -61,8 +68,8 @@ impl Replica {
             endpoint = endpoint.origin(origin);
         }
         let channel = endpoint.connect_lazy();
-        let (suspect, lost) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { at, address: index, channel, calls: AtomicUsize::new(0), suspect, lost })
+        let (suspect, last) = (AtomicBool::new(false), AtomicU8::new(UNKNOWN));
+        Ok(Self { at, address: index, channel, calls: AtomicUsize::new(0), suspect, last })
     }
 
     /// How to call it.
@@ -78,10 +85,13 @@ impl Replica {
     /// What a check of its health found, remembered for when one is picked; a change is logged.
     pub(crate) fn checked(&self, stage: Stage, health: &Result<(), String>) {
         self.answered(health.is_ok());
-        let was_lost = self.lost.swap(health.is_err(), Ordering::Relaxed);
-        match health {
-            Err(reason) if !was_lost => tracing::warn!(%stage, address = %self.at, reason, "a replica is lost"),
-            Ok(()) if was_lost => tracing::info!(%stage, address = %self.at, "a replica is back"),
+        let now = if health.is_ok() { SERVES } else { LOST };
+        match (self.last.swap(now, Ordering::Relaxed), health) {
+            (SERVES, Err(reason)) => tracing::warn!(%stage, address = %self.at, reason, "a replica is lost"),
+            (UNKNOWN, Err(reason)) => {
+                tracing::info!(%stage, address = %self.at, reason, "a replica does not serve yet")
+            }
+            (LOST, Ok(())) => tracing::info!(%stage, address = %self.at, "a replica serves again"),
             _ => {}
         }
     }
