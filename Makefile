@@ -21,12 +21,12 @@ serve: onnxruntime ## run all five services in the foreground, the gateway on 12
 	target/release/easel serve
 
 test: onnxruntime python ## every test: Rust, Python, deployment
-	$(CARGO) build --workspace --bins --examples --locked
+	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python
 
 test-deploy: onnxruntime python ## the compose file started, manifests and alerts checked (Debian, root, podman, kubectl)
-	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build --workspace --all-targets --locked
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q deploy/tests
 
 bench: onnxruntime ## the benchmarks of BENCHMARKS.md

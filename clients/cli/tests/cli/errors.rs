@@ -78,13 +78,16 @@ fn a_gateway_that_is_not_there_is_named() {
     assert!(stderr(&output).contains(&address) && stderr(&output).contains("easel serve"), "{}", stderr(&output));
 }
 
-/// A server that gives each connection this answer and closes it.
+/// A server that gives each connection this answer and closes it: after an answer, once the client has (else what the client sent meanwhile would reset it).
 fn server(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(answer));
+            if !answer.is_empty() {
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            }
         }
     });
     address
