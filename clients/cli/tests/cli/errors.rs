@@ -1,6 +1,6 @@
 //! One line that names what was typed, and the exit code.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 
 use tempfile::tempdir;
@@ -78,16 +78,13 @@ fn a_gateway_that_is_not_there_is_named() {
     assert!(stderr(&output).contains(&address) && stderr(&output).contains("easel serve"), "{}", stderr(&output));
 }
 
-/// A server that gives each connection this answer and closes it: after an answer, once the client has (else what the client sent meanwhile would reset it).
-fn server(answer: &'static [u8]) -> SocketAddr {
+/// A server that reads a little of each connection and closes it.
+fn closing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(answer));
-            if !answer.is_empty() {
-                let _ = std::io::copy(&mut stream, &mut std::io::sink());
-            }
+            let _ = stream.read(&mut [0; 1024]);
         }
     });
     address
@@ -96,12 +93,9 @@ fn server(answer: &'static [u8]) -> SocketAddr {
 #[test]
 fn what_is_no_gateway_is_told_from_one_that_went_away() {
     let folder = tempdir().unwrap();
-    let web = server(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").to_string();
-    for (address, told) in [
-        (stage(), "is not an Easel gateway"),
-        (web, "is not an Easel gateway"),
-        (server(b"").to_string(), "the gateway closed the connection: "),
-    ] {
+    for (address, told) in
+        [(stage(), "is not an Easel gateway"), (closing().to_string(), "the gateway closed the connection: ")]
+    {
         let output = easel(folder.path()).args(["status", "--gateway", &address]).output().unwrap();
         let line = stderr(&output);
         assert_eq!(output.status.code(), Some(1));
