@@ -202,6 +202,8 @@ async fn too_many_requests_are_refused_and_places_come_back() {
     assert!(retry_after(&status).is_some());
     let asked = GatewayServiceEmbedRequest { texts: vec!["a".to_owned()], ..GatewayServiceEmbedRequest::default() };
     assert_eq!(client.embed(asked).await.unwrap_err().code(), Code::ResourceExhausted);
+    // Both have reached the sampler, else what is given up has nothing there to end.
+    suite.script.wait(|seen| seen.sampled.len() == 2).await;
     drop(held);
     suite.script.wait(|seen| seen.open.get("sampler") == Some(&0)).await;
     suite.script.chunks.add_permits(1 << 10);
