@@ -1,5 +1,7 @@
 //! The picture's autoencoder: grids of tokens to pixels (contract `easel.decoder/1`) and back (`easel.encoder/1`).
 
+use serde::Deserialize;
+
 use crate::{
     Error,
     graph::{Attribute, Axis, Graph, Value},
@@ -8,11 +10,23 @@ use crate::{
     tensor::Tensor,
 };
 
-/// A residual block: depthwise convolution → normalisation over the whole map → 1×1 up → GELU (tanh) → 1×1 down → added to the input.
+/// What a block's norm is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reach {
+    /// All channels of all positions.
+    #[default]
+    Picture,
+    /// The channels of each position.
+    Position,
+}
+
+/// A residual block: depthwise convolution → norm → 1×1 up → GELU (tanh) → 1×1 down → added to the input.
 ///
 /// The norm's weight and bias are part of `up`, a scale of the block's result is part of `down`.
 pub(crate) struct Block {
     pub(crate) depthwise: Conv,
+    pub(crate) reach: Reach,
     pub(crate) epsilon: f32,
     pub(crate) up: Conv,
     pub(crate) down: Conv,
@@ -45,23 +59,37 @@ pub(crate) struct Decoder {
 }
 
 fn block(graph: &mut Graph, map: &Map, block: &Block) -> Result<Value, Error> {
-    let Map { value, channels, rows, columns } = map;
     let padding = block.depthwise.weight.shape[2] / 2;
-    let x = graph.conv(value, &block.depthwise, 1, padding, *channels)?;
-    let one = graph.exact(&Tensor::new("one", &[1], vec![1.0]))?;
-    let zero = graph.exact(&Tensor::new("zero", &[1], vec![0.0]))?;
-    let flat = graph.reshape(&x, &[0, 1, -1])?;
-    let epsilon = [("epsilon", Attribute::Float(block.epsilon))];
-    let normed = graph.op("InstanceNormalization", &[&flat, &one, &zero], &epsilon);
-    let x = graph.reshape(&normed, &[-1, *channels as i64, *rows as i64, *columns as i64])?;
+    let value = graph.conv(&map.value, &block.depthwise, 1, padding, map.channels)?;
+    let x = match block.reach {
+        Reach::Picture => norm_picture(graph, &Map { value, ..*map }, block.epsilon)?,
+        Reach::Position => norm_positions(graph, &Map { value, ..*map }, block.epsilon)?,
+    };
     let x = graph.conv(&x, &block.up, 1, 0, 1)?;
     let x = graph.activate(&x, Activation::GeluTanh)?;
     let x = graph.conv(&x, &block.down, 1, 0, 1)?;
-    Ok(graph.add(value, &x))
+    Ok(graph.add(&map.value, &x))
+}
+
+fn norm_picture(graph: &mut Graph, map: &Map, epsilon: f32) -> Result<Value, Error> {
+    let one = graph.exact(&Tensor::new("one", &[1], vec![1.0]))?;
+    let zero = graph.exact(&Tensor::new("zero", &[1], vec![0.0]))?;
+    let flat = graph.reshape(&map.value, &[0, 1, -1])?;
+    let epsilon = [("epsilon", Attribute::Float(epsilon))];
+    let normed = graph.op("InstanceNormalization", &[&flat, &one, &zero], &epsilon);
+    graph.reshape(&normed, &[-1, map.channels as i64, map.rows as i64, map.columns as i64])
+}
+
+fn norm_positions(graph: &mut Graph, map: &Map, epsilon: f32) -> Result<Value, Error> {
+    let ones = graph.exact(&Tensor::new("ones", &[map.channels], vec![1.0; map.channels]))?;
+    let last = graph.transpose(&map.value, &[0, 2, 3, 1]);
+    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon))];
+    let normed = graph.op("LayerNormalization", &[&last, &ones], &attributes);
+    Ok(graph.transpose(&normed, &[0, 3, 1, 2]))
 }
 
 impl Encoder {
-    /// `stem` cuts the picture into patches as large as its kernel; `input` is a 3×3 convolution.
+    /// `stem` cuts the picture into patches as large as its kernel; `input` is a convolution of any odd kernel.
     pub(crate) fn start(
         mut graph: Graph,
         [height, width]: [usize; 2],
@@ -77,7 +105,7 @@ impl Encoder {
         let x = graph.op("Sub", &[&scaled, &one], &[]);
         let patch = stem.weight.shape[2];
         let x = graph.conv(&x, stem, patch, 0, 1)?;
-        let value = graph.conv(&x, input, 1, 1, 1)?;
+        let value = graph.conv(&x, input, 1, input.weight.shape[2] / 2, 1)?;
         let map = Map { value, channels: input.weight.shape[0], rows: height / patch, columns: width / patch };
         Ok(Self { graph, map })
     }

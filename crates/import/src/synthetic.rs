@@ -26,6 +26,8 @@ pub struct Geometry {
     pub levels: Vec<u32>,
     /// Pixels of a cell's side, an even number; a picture has `grid · patch`.
     pub patch: u32,
+    /// The encoder sees each cell's own pixels alone (kernels of 1, a norm for each position); else also the pixels around.
+    pub local_encoder: bool,
     /// Width of the transformer.
     pub width: u32,
     /// Its attention heads.
@@ -47,6 +49,7 @@ impl Default for Geometry {
             grid: 6,
             levels: vec![8, 5, 5],
             patch: 8,
+            local_encoder: false,
             width: 32,
             heads: 2,
             masks: vec![Mask::Row, Mask::Column, Mask::Conv, Mask::Full],
@@ -76,6 +79,8 @@ pub fn checkpoint(dir: &Path, geometry: &Geometry, seed: u64) -> Result<(), Erro
 
 /// `config.json`.
 fn config(g: &Geometry, vocabulary: u32) -> Value {
+    let kernel = weights::encoder_kernel(g);
+    let norm = if g.local_encoder { "position" } else { "picture" };
     let stages = weights::STAGES.map(|(width, blocks)| json!({"width": width, "blocks": blocks}));
     json!({
         "family": "dalle",
@@ -92,7 +97,10 @@ fn config(g: &Geometry, vocabulary: u32) -> Value {
         "dvae": {
             "image_size": g.grid * g.patch,
             "quantizer": {"kind": "fsq", "levels": g.levels},
-            "encoder": {"patch": g.patch, "width": weights::ENCODER_WIDTH, "blocks": weights::ENCODER_BLOCKS, "kernel": weights::KERNEL},
+            "encoder": {
+                "patch": g.patch, "width": weights::ENCODER_WIDTH, "blocks": weights::ENCODER_BLOCKS,
+                "kernel": kernel, "input_kernel": kernel, "norm": norm,
+            },
             "decoder": {"stages": stages, "kernel": weights::KERNEL, "output_shuffle": g.patch / 2},
         },
         "clip": {

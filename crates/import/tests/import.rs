@@ -77,6 +77,7 @@ fn every_geometry_that_can_be_asked_for_imports() {
         grid: 4,
         levels: vec![3, 4],
         patch: 4,
+        local_encoder: true,
         width: 24,
         heads: 3,
         masks: vec![Mask::Full],

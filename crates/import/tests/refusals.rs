@@ -111,6 +111,9 @@ fn configurations_that_make_no_sense() {
         .refused("config.json: dvae.quantizer.levels (their product): expected 200, found 40");
     config("/dvae/quantizer/levels", json!(vec![256; 20]))
         .refused("config.json: dvae.quantizer.levels (their product): expected 200");
+    config("/dvae/encoder/input_kernel", json!(2))
+        .refused("config.json: dvae.encoder.input_kernel: expected an odd number, found 2");
+    config("/dvae/encoder/norm", json!("batch")).refused("config.json: unknown variant `batch`");
     config("/dvae/decoder/output_shuffle", json!(2))
         .refused("config.json: transformer.grid · 2^(stages − 1) · output_shuffle: expected 48, found 24");
     config("/clip/std/1", json!(0)).refused("config.json: clip.std[1]");
@@ -149,6 +152,20 @@ fn tensors_that_are_missing_misshapen_or_too_many() {
     Checkpoint::new().config("/clip/vision_heads", json!(5)).refused(
         "clip.safetensors: tensor visual.conv1.weight: expected a width that clip.vision_heads 5 divides, found 32",
     );
+}
+
+#[test]
+fn an_encoder_of_which_nothing_else_is_said_sees_around_its_cells() {
+    let import = |checkpoint: &Checkpoint| {
+        let to = tempfile::tempdir().unwrap();
+        let package = import(checkpoint.dir.path(), to.path(), &ImportOptions::default(), &mut |_| ()).unwrap();
+        package.digest().to_owned()
+    };
+    let older = Checkpoint::new().json("config.json", |config| {
+        let encoder = config["dvae"]["encoder"].as_object_mut().unwrap();
+        assert_eq!((encoder.remove("input_kernel"), encoder.remove("norm")), (Some(json!(3)), Some(json!("picture"))));
+    });
+    assert_eq!(import(&older), import(&Checkpoint::new()));
 }
 
 #[test]

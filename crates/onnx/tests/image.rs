@@ -56,6 +56,29 @@ fn a_larger_models_bits_do_not_depend_on_company_or_threads() {
 }
 
 #[test]
+fn a_local_encoders_bits_do_not_depend_on_company_or_threads() {
+    hold_all_bits(&Geometry { local_encoder: true, ..tiny() });
+}
+
+#[test]
+fn a_local_encoder_sees_each_cell_alone() {
+    let differing = |local_encoder: bool| {
+        let fixture = Fixture::new(&Geometry { local_encoder, ..tiny() });
+        let mut encoder = ImageEncoder::load(&Runtime::load().unwrap(), &fixture.package, &cpu(1)).unwrap();
+        let mut random = Random(7);
+        let mut picture: Vec<u8> = (0..48 * 48 * 3).map(|_| random.below(256) as u8).collect();
+        let before = encoder.encode(&picture).unwrap();
+        for row in 16..24 {
+            picture[(row * 48 + 24) * 3..(row * 48 + 32) * 3].iter_mut().for_each(|pixel| *pixel ^= 0xff);
+        }
+        let after = encoder.encode(&picture).unwrap();
+        (0..36).filter(|i| before[*i] != after[*i]).collect::<Vec<_>>()
+    };
+    assert_eq!(differing(true), [2 * 6 + 3]);
+    assert!(differing(false).len() > 1);
+}
+
+#[test]
 fn embeddings_have_length_one() {
     let fixture = Fixture::new(&tiny());
     let ranker = fixture.package.manifest().ranker.as_ref().unwrap();

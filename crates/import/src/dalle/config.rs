@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive, path::Path};
 
 use serde::Deserialize;
 
-use crate::{Error, Mask, layers::Activation};
+use crate::{Error, Mask, autoencoder::Reach, layers::Activation};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +65,14 @@ pub(crate) struct Encoder {
     pub(crate) width: usize,
     pub(crate) blocks: usize,
     pub(crate) kernel: usize,
+    #[serde(default = "input_kernel")]
+    pub(crate) input_kernel: usize,
+    #[serde(default)]
+    pub(crate) norm: Reach,
+}
+
+fn input_kernel() -> usize {
+    3
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,6 +194,7 @@ impl Check<'_> {
         self.within("dvae.encoder.width", d.encoder.width, WIDTH)?;
         self.within("dvae.encoder.blocks", d.encoder.blocks, 0..=1024)?;
         self.odd("dvae.encoder.kernel", d.encoder.kernel)?;
+        self.odd("dvae.encoder.input_kernel", d.encoder.input_kernel)?;
         self.within("dvae.decoder.stages (how many)", d.decoder.stages.len(), 1..=13)?;
         for (i, stage) in d.decoder.stages.iter().enumerate() {
             self.within(&format!("dvae.decoder.stages[{i}].width"), stage.width, WIDTH)?;

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    autoencoder::{self, Block, Quantizer},
+    autoencoder::{self, Block, Quantizer, Reach},
     checkpoint::Tensors,
     dalle::config::{self, Config},
     graph::Graph,
@@ -15,12 +15,13 @@ const EXPANSION: usize = 3;
 
 pub(super) fn encoder(graph: Graph, tensors: &mut Tensors<'_>, config: &Config) -> Result<Graph, Error> {
     let config::Dvae { image_size, quantizer: config::Quantizer::Fsq { levels }, encoder, .. } = &config.dvae;
-    let width = encoder.width;
+    let (width, kernel) = (encoder.width, encoder.input_kernel);
     let stem = conv(tensors, "encoder.stem", [width, 3, encoder.patch, encoder.patch])?;
-    let input = conv(tensors, "encoder.input", [width, width, 3, 3])?;
+    let input = conv(tensors, "encoder.input", [width, width, kernel, kernel])?;
     let mut built = autoencoder::Encoder::start(graph, [*image_size; 2], &stem, &input)?;
     for i in 0..encoder.blocks {
-        built.block(&block(tensors, &format!("encoder.blocks.{i}"), width, encoder.kernel)?)?;
+        let block = block(tensors, &format!("encoder.blocks.{i}"), width, encoder.kernel)?;
+        built.block(&Block { reach: encoder.norm, ..block })?;
     }
     let output = conv(tensors, "encoder.output", [levels.len(), width, 1, 1])?;
     built.finish(&output, &Quantizer::Fsq { levels: levels.clone() })
@@ -67,5 +68,5 @@ fn block(tensors: &mut Tensors<'_>, key: &str, width: usize, kernel: usize) -> R
     up.bias.iter_mut().for_each(|b| b.values.iter_mut().zip(&shift).for_each(|(b, s)| *b += s));
     down.weight.scale_rows(&scale.values);
     down.bias.iter_mut().for_each(|b| b.scale_rows(&scale.values));
-    Ok(Block { depthwise, epsilon: NORM_EPSILON, up, down })
+    Ok(Block { depthwise, reach: Reach::Picture, epsilon: NORM_EPSILON, up, down })
 }

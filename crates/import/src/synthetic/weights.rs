@@ -22,6 +22,11 @@ const SPECIAL_TOKENS: usize = 2;
 /// Spread of the logits.
 const LOGITS: f32 = 4.0;
 
+/// Side of the encoder's kernels.
+pub(super) fn encoder_kernel(geometry: &Geometry) -> usize {
+    if geometry.local_encoder { 1 } else { KERNEL }
+}
+
 pub(super) struct Weights<'a> {
     geometry: &'a Geometry,
     vocabulary: usize,
@@ -78,8 +83,8 @@ impl<'a> Weights<'a> {
         std::mem::take(&mut self.tensors)
     }
 
-    fn block(&mut self, key: &str, width: usize) {
-        self.layer(&format!("{key}.depthwise"), &[width, 1, KERNEL, KERNEL], 1.0);
+    fn block(&mut self, key: &str, width: usize, kernel: usize) {
+        self.layer(&format!("{key}.depthwise"), &[width, 1, kernel, kernel], 1.0);
         self.norm(&format!("{key}.norm"), width);
         self.layer(&format!("{key}.up"), &[3 * width, width, 1, 1], 1.0);
         self.layer(&format!("{key}.down"), &[width, 3 * width, 1, 1], 1.0);
@@ -89,9 +94,10 @@ impl<'a> Weights<'a> {
     pub(super) fn dvae(&mut self) -> Vec<Tensor> {
         let (patch, channels) = (self.geometry.patch as usize, self.geometry.levels.len());
         self.layer("encoder.stem", &[ENCODER_WIDTH, 3, patch, patch], 4.0);
-        self.layer("encoder.input", &[ENCODER_WIDTH, ENCODER_WIDTH, 3, 3], 1.0);
+        let kernel = encoder_kernel(self.geometry);
+        self.layer("encoder.input", &[ENCODER_WIDTH, ENCODER_WIDTH, kernel, kernel], 1.0);
         for i in 0..ENCODER_BLOCKS {
-            self.block(&format!("encoder.blocks.{i}"), ENCODER_WIDTH);
+            self.block(&format!("encoder.blocks.{i}"), ENCODER_WIDTH, kernel);
         }
         self.layer("encoder.output", &[channels, ENCODER_WIDTH, 1, 1], 1.0);
         self.codes();
@@ -99,7 +105,7 @@ impl<'a> Weights<'a> {
         self.layer("decoder.input", &[first, channels, 3, 3], 2.0);
         for (j, (width, blocks)) in STAGES.into_iter().enumerate() {
             for i in 0..blocks {
-                self.block(&format!("decoder.stages.{j}.blocks.{i}"), width);
+                self.block(&format!("decoder.stages.{j}.blocks.{i}"), width, KERNEL);
             }
         }
         self.layer("decoder.stages.0.upsample", &[4 * last, first, 1, 1], 1.0);
