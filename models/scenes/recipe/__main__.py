@@ -6,16 +6,16 @@ import tomllib
 import torch
 
 from . import clip, dvae, export, judge, sheet, text, transformer
+from .parallel import launch
 
+TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train}
 STAGES = {
-    "text": text.train_tokenizers, "codes": dvae.train_codes, "decoder": dvae.train_decoder, "shards": transformer.encode_shards,
-    "transformer": transformer.train, "clip": clip.train, "judge": judge.evaluate, "sheet": sheet.sheet, "export": export.export,
-    "export-random": export.export_random}
+    "text": text.train_tokenizers, "judge": judge.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="recipe", description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=[*TRAINING, *STAGES])
     parser.add_argument("--config", required=True)
     parser.add_argument("--work", required=True)
     arguments = parser.parse_args()
@@ -23,7 +23,12 @@ def main():
     torch.manual_seed(0)
     os.makedirs(arguments.work, exist_ok=True)
     with open(arguments.config, "rb") as file:
-        STAGES[arguments.stage](tomllib.load(file), arguments.work)
+        config = tomllib.load(file)
+    if arguments.stage in TRAINING:
+        launch(TRAINING[arguments.stage], config, arguments.work)
+    else:
+        STAGES[arguments.stage](config, arguments.work)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,8 +2,8 @@
 from dataclasses import replace
 
 from .backgrounds import PLACES, PLAIN
-from .scenes import CORNERS, COUNTS, MADE, MATERIALS, RELATIONS, SIZES, STYLES, with_thing
-from .sprites import COLORS, OBJECTS
+from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MADE, MATERIALS, RELATIONS, SIZES, STYLES, with_thing
+from .sprites import COLORS, OBJECTS, TEXTURES
 
 
 def alternatives(scene):
@@ -15,7 +15,11 @@ def alternatives(scene):
         choices["object" + mark] = [with_thing(scene, i, name=name) for name in names if name not in taken]
         if thing.color:
             choices["color" + mark] = [with_thing(scene, i, color=color) for color in COLORS if color != thing.color]
-    for attribute, options in (("material", MATERIALS), ("relation", RELATIONS), ("count", COUNTS), ("corner", CORNERS), ("style", STYLES)):
+        if thing.texture:
+            choices["texture" + mark] = [with_thing(scene, i, texture=texture) for texture in ("", *TEXTURES) if texture != thing.texture]
+    for attribute, options in (
+            ("material", MATERIALS), ("relation", RELATIONS), ("count", COUNTS), ("corner", CORNERS), ("style", STYLES),
+            ("light", ("", *LIGHTS)), ("panel", STYLES)):
         value = getattr(scene, attribute)
         if value:
             choices[attribute] = [replace(scene, **{attribute: option}) for option in options if option != value]
@@ -23,5 +27,7 @@ def alternatives(scene):
         options = [*("plain:" + color for color in PLAIN), *PLACES]
         choices["background"] = [replace(scene, background=option) for option in options if option != scene.background]
     if scene.kind == "one" and not scene.corner:
-        choices["size"] = [with_thing(scene, 0, size=size) for size in SIZES if size != scene.things[0].size]
+        views = [(size, "") for size in SIZES] + [("", camera) for camera in CAMERAS if not scene.style]
+        own = (scene.things[0].size, scene.camera)
+        choices["view"] = [replace(with_thing(scene, 0, size=size), camera=camera) for size, camera in views if (size, camera) != own]
     return choices

@@ -105,3 +105,23 @@ def background(kind):
         color = np.array(PLAIN[kind.removeprefix("plain:")], np.float32)
         image = _gradient([(0, tuple(np.minimum(255, color * 1.04))), (1, tuple(color * 0.94))])
     return image.convert("RGBA")
+
+
+@functools.lru_cache(None)
+def _moon(side):
+    """The moon and a few stars, to be laid over a night."""
+    image = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    draw, unit = ImageDraw.Draw(image), side / SIDE
+    draw.ellipse([each * unit for each in (8, 8, 22, 22)], fill=(250, 246, 214, 255))
+    for x, y in ((36, 8), (60, 4), (84, 10), (108, 6), (120, 20), (4, 34), (124, 44)):
+        draw.ellipse([each * unit for each in (x, y, x + 1.4, y + 1.4)], fill=(255, 255, 240, 255))
+    return image
+
+
+def moonlit(image):
+    """An RGB picture as it looks at night: dark, blue, and with the moon in its corner."""
+    pixels = np.asarray(image).astype(np.float32) * np.array((0.36, 0.42, 0.66), np.float32) + np.array((2, 4, 18), np.float32)
+    night = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    moon = _moon(image.width)
+    night.paste(moon, (0, 0), moon)
+    return night

@@ -15,9 +15,9 @@ from PIL import Image
 from .alternatives import alternatives
 from .captions import caption
 from .dvae import load_codes
-from .scenes import pixels, sample_train
+from .stream import batches, still
 from .text import RankerText
-from .training import Muon, Run
+from .training import DEVICE, Muon, Run
 
 
 class Attention(nn.Module):

@@ -1,25 +1,33 @@
 """The discrete autoencoder: a picture as a grid of FSQ codes (Mentzer et al. 2023), and a decoder that paints the codes.
 
-The codes are learnt first, against half-size pictures and with a small decoder; then they are frozen and the decoder that is
-shipped learns to paint them at full size. Names and shapes are those of the checkpoint layout.
+The encoder sees one patch at a time, so that equal patches have equal codes wherever they are, which is what the transformer
+can learn; the decoder sees all the codes around. The codes are learnt first, on parts of pictures at half size and with a
+small decoder; then they are frozen and the decoder that is shipped learns to paint them at full size. Names and shapes are
+those of the checkpoint layout.
 """
 import os
-import random
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .scenes import pixels, sample_train
-from .training import Run
+from .stream import batches, detailed_crops, still
+from .training import DEVICE, Run
+
+
+class PositionNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each position of [n, c, h, w]."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
-    def __init__(self, width, kernel):
+    def __init__(self, width, kernel, norm="picture"):
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.norm = nn.GroupNorm(1, width)
+        self.norm = PositionNorm(width) if norm == "position" else nn.GroupNorm(1, width)
         self.up = nn.Conv2d(width, 3 * width, 1)
         self.down = nn.Conv2d(3 * width, width, 1)
         self.scale = nn.Parameter(torch.full((1, width, 1, 1), 0.2))
@@ -33,9 +41,9 @@ class Quantizer:
     """Finite scalar quantisation: every channel is rounded to one of a few levels."""
 
     def __init__(self, levels):
-        self.levels = torch.tensor(levels)
-        self.basis = torch.cumprod(torch.tensor([1, *levels[:-1]]), 0)
-        self.size = int(self.levels.prod())
+        self.levels = torch.tensor(levels, device=DEVICE)
+        self.basis = torch.cumprod(torch.tensor([1, *levels[:-1]]), 0).to(DEVICE)
+        self.size = int(np.prod(levels))
 
     def __call__(self, z):
         """[…, D] → the rounded values, through which gradients pass unchanged, and the codes."""
@@ -48,7 +56,7 @@ class Quantizer:
         return (bounded + (rounded - bounded).detach()) / middle, codes
 
     def digits(self):
-        return torch.arange(self.size)[:, None] // self.basis % self.levels
+        return torch.arange(self.size, device=DEVICE)[:, None] // self.basis % self.levels
 
     def codebook(self):
         middle = self.levels // 2
@@ -56,11 +64,11 @@ class Quantizer:
 
 
 class Encoder(nn.Module):
-    def __init__(self, patch, width, blocks, kernel, channels):
+    def __init__(self, patch, width, blocks, kernel, channels, input_kernel=3, norm="picture"):
         super().__init__()
         self.stem = nn.Conv2d(3, width, patch, patch)
-        self.input = nn.Conv2d(width, width, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(width, kernel) for _ in range(blocks))
+        self.input = nn.Conv2d(width, width, input_kernel, padding=input_kernel // 2)
+        self.blocks = nn.ModuleList(Block(width, kernel, norm) for _ in range(blocks))
         self.output = nn.Conv2d(width, channels, 1)
 
     def forward(self, x):
@@ -117,19 +125,19 @@ class Dvae(nn.Module):
 
     @torch.no_grad()
     def encode(self, images):
-        """uint8 pictures [n, 128, 128, 3] → codes [n, h · w]."""
+        """uint8 pictures [n, side, side, 3] → codes [n, h · w]."""
         return self.quantizer(self.encoder(to_unit(images)))[1].flatten(1)
 
     @torch.no_grad()
     def decode(self, codes, grid):
-        """Codes [n, h · w] → uint8 pictures [n, 128, 128, 3]."""
+        """Codes [n, h · w] → uint8 pictures [n, side, side, 3]."""
         painted = self.decoder(codes.view(-1, *grid)).float().clamp(-1, 1)
-        return ((painted + 1) / 2 * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return ((painted + 1) / 2 * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_unit(images):
     """uint8 [n, h, w, 3] → float −1 … 1 [n, 3, h, w], channels last in memory."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+    return torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
 
 
 def loss_of(painted, target):
@@ -143,23 +151,14 @@ def psnr(painted, target):
     return (10 * torch.log10(4 / (painted.clamp(-1, 1) - target).square().mean((1, 2, 3)))).mean().item()
 
 
-def pool(work, name, count, seed, kind=sample_train):
-    """Rendered pictures, kept in a file."""
-    path = os.path.join(work, f"{name}.npy")
-    if not os.path.exists(path):
-        rng = random.Random(seed)
-        np.save(path, pixels([kind(rng) for _ in range(count)]))
-    return np.load(path)
-
-
-def train_codes(config, work):
-    """Learn the encoder and its codes against half-size pictures."""
-    settings, rng = config["dvae"]["train"], np.random.default_rng(1)
-    model = Dvae(config["dvae"], "draft_decoder").to(memory_format=torch.channels_last)
+def train_codes(config, work, replicas):
+    """Learn the encoder and its codes on parts of pictures, against half their size."""
+    settings, patch = config["dvae"]["train"], config["dvae"]["encoder"]["patch"]
+    model = Dvae(config["dvae"], "draft_decoder").to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), settings["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
-    images = pool(work, "pool", settings["pool"], seed=1)
-    check = to_unit(pool(work, "check", 256, seed=2))
-    run = Run(os.path.join(work, "codes.pt"), settings["minutes"], {"model": model}, {"optimizer": optimizer})
+    run = Run(os.path.join(work, "codes.pt"), settings["minutes"], {"model": model}, {"optimizer": optimizer}, replicas)
+    stream, rng = batches(config, settings["batch"], f"codes {replicas.rank} {run.step}"), np.random.default_rng((run.step, replicas.rank))
+    check = to_unit(still(config, 128, seed=2)[2])
 
     def reconstruct(x):
         values, codes = model.quantizer(model.encoder(x))
@@ -167,10 +166,11 @@ def train_codes(config, work):
 
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        x = to_unit(images[rng.integers(0, len(images), settings["batch"])])
+        x = to_unit(detailed_crops(next(stream)[1], settings["crop"], patch, rng))
         loss = loss_of(reconstruct(x)[0], F.avg_pool2d(x, 2))
         optimizer.zero_grad()
         loss.backward()
+        replicas.average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         run.step += 1
@@ -179,43 +179,49 @@ def train_codes(config, work):
                 painted, codes = reconstruct(check)
             share = torch.bincount(codes.flatten(), minlength=model.quantizer.size) / codes.numel()
             bits = -(share * share.clamp_min(1e-9).log2()).sum().item()
-            run.report(loss=loss.item(), psnr=psnr(painted, F.avg_pool2d(check, 2)), bits=bits, images=run.step * settings["batch"] / run.elapsed)
+            run.report(loss=loss.item(), psnr=psnr(painted, F.avg_pool2d(check, 2)), bits=bits, images=run.rate(settings["batch"]))
     run.save()
 
 
 def load_codes(config, work):
     """The trained autoencoder: frozen codes and, once it is trained, the decoder that is shipped."""
-    model = Dvae(config["dvae"]).to(memory_format=torch.channels_last).eval()
-    kept = torch.load(os.path.join(work, "codes.pt"))["model"]
+    model = Dvae(config["dvae"]).to(DEVICE, memory_format=torch.channels_last).eval()
+    kept = torch.load(os.path.join(work, "codes.pt"), map_location=DEVICE)["model"]
     model.encoder.load_state_dict({name.removeprefix("encoder."): tensor for name, tensor in kept.items() if name.startswith("encoder.")})
     path = os.path.join(work, "decoder.pt")
     if os.path.exists(path):
-        model.decoder.load_state_dict(torch.load(path)["decoder"])
+        model.decoder.load_state_dict(torch.load(path, map_location=DEVICE)["decoder"])
     return model.requires_grad_(False)
 
 
-def train_decoder(config, work):
-    """Learn to paint the frozen codes at full size."""
-    settings, rng = config["dvae"]["refit"], np.random.default_rng(2)
+def train_decoder(config, work, replicas):
+    """Learn to paint the frozen codes at full size; parts of pictures, and the last share of the time whole ones."""
+    settings, patch = config["dvae"]["refit"], config["dvae"]["encoder"]["patch"]
     model = load_codes(config, work)
     decoder = model.decoder.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(decoder.parameters(), settings["rate"], betas=(0.9, 0.98), weight_decay=1e-4)
-    images, check = pool(work, "pool", config["dvae"]["train"]["pool"], seed=1), pool(work, "check", 256, seed=2)
-    grid = config["transformer"]["grid"]
-    codes = torch.cat([model.encode(images[i : i + 256]) for i in range(0, len(images), 256)]).view(-1, *grid)
-    check_codes, check = model.encode(check).view(-1, *grid), to_unit(check)
-    run = Run(os.path.join(work, "decoder.pt"), settings["minutes"], {"decoder": decoder}, {"optimizer": optimizer})
+    run = Run(os.path.join(work, "decoder.pt"), settings["minutes"], {"decoder": decoder}, {"optimizer": optimizer}, replicas)
+    stream, rng = batches(config, settings["batch"], f"decoder {replicas.rank} {run.step}"), np.random.default_rng((run.step, replicas.rank, 1))
+    grid, images = config["transformer"]["grid"], still(config, 128, seed=2)[2]
+    check_codes, check = model.encode(images).view(-1, *grid), to_unit(images)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        chosen = rng.integers(0, len(images), settings["batch"])
-        loss = loss_of(decoder(codes[chosen]), to_unit(images[chosen]))
+        images = next(stream)[1]
+        side = settings["crop"] if run.elapsed < run.seconds * (1 - settings["whole"]) else images.shape[1]
+        if side < images.shape[1]:
+            images = detailed_crops(images, side, patch, rng)
+        else:
+            images = images[: max(1, settings["batch"] * settings["crop"] ** 2 // side**2)]
+        codes = model.encode(images).view(-1, side // patch, side // patch)
+        loss = loss_of(decoder(codes), to_unit(images))
         optimizer.zero_grad()
         loss.backward()
+        replicas.average_gradients(decoder.parameters())
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
         run.step += 1
         if run.due():
             with torch.no_grad():
                 painted = decoder(check_codes)
-            run.report(loss=loss.item(), psnr=psnr(painted, check), images=run.step * settings["batch"] / run.elapsed)
+            run.report(loss=loss.item(), psnr=psnr(painted, check), images=run.rate(settings["batch"]))
     run.save()

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from . import clip, transformer
 from .captions import caption
 from .dvae import Dvae, load_codes
-from .scenes import pixels, sample_train
+from .grammar import sample_train
+from .scenes import pixels
 
 HERE = os.path.dirname(__file__)
 

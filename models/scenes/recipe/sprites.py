@@ -28,6 +28,7 @@ COLORS = {
     "red": (220, 38, 38), "orange": (245, 130, 32), "yellow": (250, 204, 21), "green": (34, 160, 70), "blue": (37, 99, 235),
     "purple": (140, 60, 220), "pink": (244, 114, 182), "brown": (139, 86, 48), "gray": (128, 134, 145),
 }
+TEXTURES = ("striped", "dotted", "checkered")
 NEON = {
     "": (0, 255, 225), "red": (255, 60, 70), "orange": (255, 150, 40), "yellow": (255, 240, 70), "green": (70, 255, 110),
     "blue": (70, 140, 255), "purple": (190, 90, 255), "pink": (255, 100, 200), "brown": (215, 150, 90), "gray": (200, 210, 220),
@@ -150,6 +151,55 @@ def composite(name, material):
     return Image.fromarray(np.dstack([shaded.clip(0, 255).astype(np.uint8), alpha]))
 
 
+@functools.lru_cache(None)
+def _pattern(texture):
+    """Where a texture covers a 128 px square: 0 … 1."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    if texture == "striped":
+        return ((x // 16) % 2).astype(np.float32)
+    if texture == "checkered":
+        return ((x // 16 + y // 16) % 2).astype(np.float32)
+    odd = (y // 24) % 2 * 12
+    distance = np.hypot((x + odd) % 24 - 11.5, y % 24 - 11.5)
+    return (8.5 - distance).clip(0, 1).astype(np.float32)
+
+
+@functools.lru_cache(1024)
+def textured(name, color, texture):
+    """The object with a texture on it: white on dark objects, dark blue on pale ones."""
+    pixels = np.asarray(tint(name, color) if color else base(name)).astype(np.float32)
+    pale = pixels[..., :3][pixels[..., 3] > 128].mean() > 165
+    cover = _pattern(texture)[..., None] * (0.75 if pale else 0.85)
+    pixels[..., :3] = pixels[..., :3] * (1 - cover) + np.array((40, 52, 110) if pale else (252, 250, 244)) * cover
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _lit(image, light):
+    """Bright where the light comes from, dark on the other side."""
+    pixels = np.asarray(image).astype(np.float32)
+    ramp = np.linspace(1.35, 0.25, image.width)
+    ramp = ramp if light == "lit from the left" else ramp[::-1]
+    pixels[..., :3] = (pixels[..., :3] * ramp[None, :, None] + (ramp[None, :, None] > 1) * 22).clip(0, 255)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def _from_above(image):
+    """Foreshortened, wider at the top, with a shadow below: 3/5 of the height."""
+    side, height = image.width, image.width * 3 // 5
+    inset = side * 0.18
+    # The inverse of the map that sends the square to a trapezoid: Pillow asks where each target pixel comes from.
+    sources, targets = ((0, 0), (side, 0), (side, side), (0, side)), ((0, 0), (side, 0), (side - inset, height), (inset, height))
+    rows = []
+    for (x, y), (u, v) in zip(targets, sources):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+    map_ = np.linalg.solve(np.array(rows, float), np.array([each for pair in sources for each in pair], float))
+    seen = image.transform((side, height), Image.Transform.PERSPECTIVE, map_.tolist(), Image.BICUBIC)
+    shadow = Image.new("RGBA", (side, height))
+    shadow.paste(_flat((20, 20, 40), (np.asarray(seen)[..., 3] * 0.4).astype(np.uint8)), (side // 20, side // 16))
+    shadow.alpha_composite(seen)
+    return shadow
+
+
 def _edges(image):
     """Strength (0 … 1) of the lines of a drawing."""
     pixels = np.asarray(image).astype(np.float32)
@@ -204,10 +254,12 @@ def _sticker(source, size):
     return sticker
 
 
-@functools.lru_cache(8192)
-def sprite(name, color, style, size, material=""):
-    """The picture of one object, `size` pixels square."""
+@functools.lru_cache(12288)
+def sprite(name, color, style, size, material="", texture="", light="", above=False):
+    """The picture of one object, `size` pixels wide and, but from above, as high."""
     source = composite(name, material) if material else tint(name, color) if color else base(name)
+    if texture:
+        source = textured(name, color, texture)
     if style == "pixel art":
         return _pixel_art(source, size)
     if style == "sticker":
@@ -219,4 +271,5 @@ def sprite(name, color, style, size, material=""):
         return _sketch(image, color)
     if style == "neon sign":
         return _neon(image, color)
-    return image
+    image = _lit(image, light) if light else image
+    return _from_above(image) if above else image

@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from .captions import caption
-from .scenes import sample_train
+from .grammar import sample_train
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

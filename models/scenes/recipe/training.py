@@ -4,6 +4,8 @@ import time
 
 import torch
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def orthogonal(matrices, steps=5):
     """The nearest (semi-)orthogonal matrices, by the quintic Newton-Schulz iteration of Muon (Jordan et al. 2024)."""
@@ -17,10 +19,13 @@ def orthogonal(matrices, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonal updates, in float32; stacked projections (`qkv`) are taken apart by `parts`."""
+    """Momentum with orthogonal updates; stacked projections (`qkv`) are taken apart by `parts`.
 
-    def __init__(self, matrices, lr, momentum=0.95, weight_decay=0.01):
-        groups = {}
+    Of several replicas each updates its own share of the matrices, and they exchange the results.
+    """
+
+    def __init__(self, matrices, lr, replicas, momentum=0.95, weight_decay=0.01):
+        self.replicas, groups = replicas, {}
         for matrix, parts in matrices:
             groups.setdefault((matrix.shape, parts), []).append(matrix)
         super().__init__([{"params": same, "parts": parts} for (_, parts), same in groups.items()], {
@@ -28,67 +33,82 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self):
+        every, owners = [], []
         for group in self.param_groups:
-            updates = []
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(momentum, group["momentum"])
-                updates.extend(update.chunk(group["parts"]))
-            updates = orthogonal(torch.stack(updates))
-            rate = group["lr"] * max(1, updates.shape[1] / updates.shape[2]) ** 0.5
-            for parameter, update in zip(group["params"], updates.split(group["parts"])):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.flatten(0, 1), alpha=rate)
+            shares = [i % self.replicas.count for i in range(len(group["params"]))]
+            every, owners = every + group["params"], owners + shares
+            own = [parameter for parameter, owner in zip(group["params"], shares) if owner == self.replicas.rank]
+            if own:
+                self._update(group, own)
+        self.replicas.gather_owned(every, owners)
+
+    def _update(self, group, parameters):
+        updates = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+            momentum.lerp_(parameter.grad, 1 - group["momentum"])
+            update = parameter.grad.lerp(momentum, group["momentum"])
+            updates.extend(update.chunk(group["parts"]))
+        updates = orthogonal(torch.stack(updates))
+        rate = group["lr"] * max(1, updates.shape[1] / updates.shape[2]) ** 0.5
+        for parameter, update in zip(parameters, updates.split(group["parts"])):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.flatten(0, 1), alpha=rate)
 
 
 class Run:
-    """A training run of a given number of minutes. Its state is kept in one file, from which it goes on after a stop."""
+    """A training run of a given number of minutes. Its state is kept in one file, from which it goes on after a stop.
 
-    def __init__(self, path, minutes, models, optimizers, save_every=60):
-        self.path, self.seconds, self.save_every = path, minutes * 60, save_every
+    The optimiser state of a Muon that is shared among replicas is that of the first one's share: after a stop the other
+    shares' momentum starts from zero, which costs a few steps.
+    """
+
+    def __init__(self, path, minutes, models, optimizers, replicas, save_every=60):
+        self.path, self.seconds, self.save_every, self.replicas = path, minutes * 60, save_every, replicas
         self.state = {**models, **optimizers}
         self.optimizers = [(optimizer, [group["lr"] for group in optimizer.param_groups]) for optimizer in optimizers.values()]
-        self.step, self.before, self.start, self.saved = 0, 0.0, time.monotonic(), 0.0
+        self.step, self.elapsed, self.before, self.start = 0, 0.0, 0.0, time.monotonic()
         if os.path.exists(path):
-            kept = torch.load(path)
+            kept = torch.load(path, map_location=DEVICE)
             for name, part in self.state.items():
                 if name in kept:
                     part.load_state_dict(kept[name])
             self.step, self.before = kept["step"], kept["seconds"]
-            self.saved = self.before
-            print(f"goes on from step {self.step}, {self.before / 60:.1f} min", flush=True)
-
-    @property
-    def elapsed(self):
-        return self.before + time.monotonic() - self.start
-
-    @property
-    def progress(self):
-        return self.elapsed / self.seconds
+            if replicas.first:
+                print(f"goes on from step {self.step}, {self.before / 60:.1f} min", flush=True)
+        self.saved = self.first = self.before
+        self.first_step = self.step
 
     def running(self):
+        """Whether there is time left; the first replica's clock counts."""
+        self.elapsed = self.replicas.agree(self.before + time.monotonic() - self.start)
         return self.elapsed < self.seconds
 
     def rates(self, warmup, decay):
         """Linear warm-up over `warmup` steps, and a linear decay over the last share `decay` of the time."""
-        scale = min(1, (self.step + 1) / warmup) * min(1, max(0, 1 - self.progress) / decay + 0.01)
+        scale = min(1, (self.step + 1) / warmup) * min(1, max(0, 1 - self.elapsed / self.seconds) / decay + 0.01)
         for optimizer, rates in self.optimizers:
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * scale
 
     def due(self):
-        """True about once a minute, after saving."""
-        if self.elapsed - self.saved < self.save_every:
+        """True about once a minute, after saving, in the first replica."""
+        if not self.replicas.first or self.elapsed - self.saved < self.save_every:
             return False
         self.save()
         return True
 
     def save(self):
+        if not self.replicas.first:
+            return
         self.saved = self.elapsed
         kept = {name: part.state_dict() for name, part in self.state.items()}
         torch.save({**kept, "step": self.step, "seconds": self.elapsed}, self.path + ".new")
         os.replace(self.path + ".new", self.path)
+
+    def rate(self, batch):
+        """Examples a second since the start or the last stop, over all replicas."""
+        return (self.step - self.first_step) * batch * self.replicas.count / max(1e-9, self.elapsed - self.first)
 
     def report(self, **numbers):
         line = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())

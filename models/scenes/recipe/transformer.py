@@ -3,20 +3,18 @@
 Names and shapes are those of the checkpoint layout, but for the image embedding: in training it is the sum of a free table
 and one table per FSQ channel, and the image head is tied to it. `exported` writes the tables out.
 """
-import glob
 import os
-import random
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .captions import caption
 from .dvae import Quantizer, load_codes
-from .scenes import pixels, sample_held, sample_train
+from .grammar import sample_held, sample_train
+from .stream import batches, still
 from .text import SamplerText
-from .training import Muon, Run
+from .training import DEVICE, Muon, Run
 
 
 def attention_mask(kind, text, grid, kernel):
@@ -89,7 +87,7 @@ class Transformer(nn.Module):
     def __init__(self, config, vocabulary, levels):
         super().__init__()
         width, self.text, self.grid = config["width"], config["text_length"], config["grid"]
-        digits = Quantizer(levels).digits()
+        digits = Quantizer(levels).digits().cpu()
         offsets = torch.tensor([0, *np.cumsum(levels)[:-1].tolist()])
         self.register_buffer("digits", digits + offsets, persistent=False)
         self.text_embedding = nn.Embedding(vocabulary + self.text, width)
@@ -128,7 +126,7 @@ class Transformer(nn.Module):
         """Image tokens for rows of text tokens; temperature 0 takes the likeliest token."""
         count = len(text)
         if guidance != 1:
-            pads = torch.arange(self.text_embedding.num_embeddings - self.text, self.text_embedding.num_embeddings)
+            pads = torch.arange(self.text_embedding.num_embeddings - self.text, self.text_embedding.num_embeddings, device=text.device)
             text = torch.cat([text, pads.expand(count, -1)])
         codes, places, cache, tokens = self.codes(), self.places(), {}, []
         x = self.text_embedding(text) + self.text_position.weight
@@ -159,41 +157,14 @@ class Transformer(nn.Module):
         return {**tensors, "image_embedding.weight": codes, "image_head.weight": codes.clone(), "image_head.bias": bias}
 
 
-def encode_shards(config, work):
-    """Draw scenes and keep their image tokens and captions, a file for each shard; what exists is left alone."""
-    settings = config["shards"]
-    model, text = load_codes(config, work), SamplerText(work, config["transformer"]["text_length"])
-    shards = [("held", 6, settings["check"], sample_held, False), ("check", 7, settings["check"], sample_train, False)]
-    shards += [(f"train{i}", 100 + i, settings["count"], sample_train, True) for i in range(settings["shards"])]
-    for name, seed, count, kind, free in shards:
-        path = os.path.join(work, f"shard-{name}.npz")
-        if os.path.exists(path):
-            continue
-        rng, images, captions = random.Random(seed), [], []
-        for _ in range(0, count, settings["chunk"]):
-            scenes = [kind(rng) for _ in range(settings["chunk"])]
-            captions += [caption(scene, rng if free else None) for scene in scenes]
-            images.append(model.encode(pixels(scenes)).numpy())
-        with open(path + ".new", "wb") as file:
-            np.savez(file, image=np.concatenate(images).astype(np.int16), text=text(captions).astype(np.int16))
-        os.replace(path + ".new", path)
-        print(name, count, flush=True)
-
-
-def read_shards(work, name):
-    """Text and image tokens of all the shards whose names begin so."""
-    shards = [np.load(path) for path in sorted(glob.glob(os.path.join(work, f"shard-{name}*.npz")))]
-    return tuple(torch.from_numpy(np.concatenate([shard[part] for shard in shards])) for part in ("text", "image"))
-
-
 def build(config, work):
     text = SamplerText(work, config["transformer"]["text_length"])
-    return Transformer(config["transformer"], text.vocabulary, config["dvae"]["quantizer"]["levels"]), text
+    return Transformer(config["transformer"], text.vocabulary, config["dvae"]["quantizer"]["levels"]).to(DEVICE), text
 
 
 def load(config, work):
     model, text = build(config, work)
-    model.load_state_dict(torch.load(os.path.join(work, "transformer.pt"))["model"])
+    model.load_state_dict(torch.load(os.path.join(work, "transformer.pt"), map_location=DEVICE)["model"])
     return model.eval().requires_grad_(False), text
 
 
@@ -202,42 +173,59 @@ def losses(model, text, image, pads):
     text_logits, image_logits = model(text, image)
     following = text[:, 1:]
     following = following.masked_fill((following >= pads) & (text[:, :-1] >= pads), -100)
-    return F.cross_entropy(text_logits.flatten(0, 1), following.flatten()), F.cross_entropy(
-        image_logits.flatten(0, 1), image.flatten())
+    return F.cross_entropy(text_logits.flatten(0, 1).float(), following.flatten()), F.cross_entropy(
+        image_logits.flatten(0, 1).float(), image.flatten())
 
 
-def train(config, work):
+def _checks(config, text, dvae):
+    """Text and image tokens of scenes that may be trained on, and of held-out ones."""
+    checks = {}
+    for name, seed, kind in (("check", 7, sample_train), ("held", 6, sample_held)):
+        _, captions, images = still(config, config["check"]["scenes"], seed, kind)
+        checks[name] = torch.from_numpy(text(captions)).to(DEVICE), dvae.encode(images)
+    return checks
+
+
+def _report(run, model, checks, pads, mean, batch):
+    with torch.no_grad():
+        results = {name: losses(model, *pair, pads) for name, pair in checks.items()}
+        shuffled = losses(model, checks["check"][0].roll(1, 0), checks["check"][1], pads)[1]
+    run.report(
+        train=mean, check=results["check"][1].item(), held=results["held"][1].item(), shuffled=shuffled.item(),
+        text=results["check"][0].item(), sequences=run.step * batch, a_second=run.rate(batch // run.replicas.count))
+
+
+def train(config, work, replicas):
     """Text loss weight 1/8 of the image's, as the paper; some captions are dropped, for guidance."""
-    settings, rng = config["transformer"]["train"], np.random.default_rng(3)
-    model, text = build(config, work)
-    texts, images = read_shards(work, "train")
-    checks = {name: tuple(part[:80].long() for part in read_shards(work, name)) for name in ("check", "held")}
+    settings = config["transformer"]["train"]
+    (model, text), dvae = build(config, work), load_codes(config, work)
     matrices = [(parameter, 3 if "qkv" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "layers." in name]
     chosen = {id(parameter) for parameter, _ in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    muon = Muon(matrices, settings["muon_rate"])
+    muon = Muon(matrices, settings["muon_rate"], replicas)
     adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.95), weight_decay=0.0)
-    run = Run(os.path.join(work, "transformer.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam}, save_every=180)
-    nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length), settings["batch"]
-    mean, since = 0.0, run.step
+    run = Run(
+        os.path.join(work, "transformer.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam}, replicas, save_every=180)
+    torch.manual_seed(1000 * run.step + replicas.rank)
+    nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length, device=DEVICE), settings["batch"]
+    stream = batches(config, batch, f"transformer {replicas.rank} {run.step}")
+    checks, mean, forward = _checks(config, text, dvae), None, torch.compile(model) if settings["compile"] else model
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        rows = torch.from_numpy(rng.integers(0, len(images), batch))
-        captions = torch.where(torch.rand(batch, 1) < settings["caption_dropout"], nothing, texts[rows].long())
-        text_loss, image_loss = losses(model, captions, images[rows].long(), text.vocabulary)
+        captions, images = next(stream)
+        tokens = torch.from_numpy(text(captions)).to(DEVICE)
+        tokens = torch.where(torch.rand(batch, 1, device=DEVICE) < settings["caption_dropout"], nothing, tokens)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+            text_loss, image_loss = losses(forward, tokens, dvae.encode(images), text.vocabulary)
         (image_loss + text_loss / 8).backward()
+        replicas.average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(others, 1.0)
         for optimizer in (muon, adam):
             optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=False)
         run.step += 1
-        mean = image_loss.item() if run.step - since == 1 else 0.98 * mean + 0.02 * image_loss.item()
+        if run.step % 8 == 0 or mean is None:
+            mean = image_loss.item() if mean is None else 0.9 * mean + 0.1 * image_loss.item()
         if run.due():
-            texts, images = read_shards(work, "train")
-            with torch.no_grad():
-                results = {name: losses(model, *pair, text.vocabulary) for name, pair in checks.items()}
-                shuffled = losses(model, checks["check"][0].roll(1, 0), checks["check"][1], text.vocabulary)[1]
-            run.report(
-                train=mean, check=results["check"][1].item(), held=results["held"][1].item(), shuffled=shuffled.item(),
-                text=results["check"][0].item(), epochs=run.step * batch / len(images), sequences=run.step * batch / run.elapsed)
+            _report(run, model, checks, text.vocabulary, mean, batch * replicas.count)
     run.save()
