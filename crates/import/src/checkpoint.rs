@@ -1,122 +1,93 @@
 //! Reads a checkpoint's files: tensors by key, each held against the shape that the configuration asks for, and small texts.
 
+mod entry;
+mod part;
+mod safetensors;
+mod source;
+mod tensors;
+
 use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    ops::Range,
+    fs,
     path::{Path, PathBuf},
 };
 
-use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 
-use crate::{Error, tensor::Tensor};
+pub(crate) use part::Part;
+pub(crate) use tensors::Tensors;
 
-/// How many keys an error names.
-const NAMED: usize = 5;
+use crate::Error;
 
-/// The tensors of one safetensors file that were not taken yet.
-pub(crate) struct Tensors<'a> {
+/// Endings of files with weights; a part in a safer format comes before the same in another.
+const WEIGHTS: [&str; 6] = ["safetensors", "bin", "pt", "pth", "ckpt", "pkl"];
+const CONFIG_BYTES: u64 = 1 << 20;
+
+/// What somebody gave to be imported: a folder, or one file of weights with others beside it.
+pub(crate) struct Checkpoint {
     path: PathBuf,
-    map: Mmap,
-    entries: BTreeMap<String, Entry>,
-    /// Told the bytes of each tensor that was read.
-    read: &'a mut dyn FnMut(u64),
+    folder: PathBuf,
+    /// Files with weights, by format, then by name.
+    weights: Vec<PathBuf>,
+    config: Value,
 }
 
-struct Entry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Range<usize>,
-}
-
-impl<'a> Tensors<'a> {
-    /// Maps the file; tensors are read when they are taken.
-    pub(crate) fn open(path: &Path, read: &'a mut dyn FnMut(u64)) -> Result<Self, Error> {
-        size(path)?;
+impl Checkpoint {
+    /// Looks at what is there; no file of weights is read yet. Of a folder, `config.json` is.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        if path.is_file() {
+            let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+            return Ok(Self { path: path.into(), folder, weights: vec![path.into()], config: Value::Null });
+        }
         let io = |source| Error::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
-        // SAFETY: the map is only read, as bytes of which any value is valid; a checkpoint is not written to while it is imported.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let damaged = |source| Error::Safetensors { path: path.into(), source };
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(damaged)?;
-        let start = size_of::<u64>() + header;
-        let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
-            let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
-            (name, Entry { dtype: info.dtype, shape: info.shape.clone(), bytes })
-        };
-        let entries = metadata.tensors().into_iter().map(entry).collect();
-        Ok(Self { path: path.into(), map, entries, read })
-    }
-
-    /// The SHA-256 of the whole file in lower-case hex.
-    pub(crate) fn digest(&self) -> String {
-        easel_package::sha256_hex(&self.map)
-    }
-
-    /// The shape of a tensor with as many axes as `N`.
-    pub(crate) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N], Error> {
-        let found = self.entries.get(name).map(|e| e.shape.clone());
-        let axes = found.as_ref().and_then(|s| <[usize; N]>::try_from(s.as_slice()).ok());
-        axes.filter(|s| !s.contains(&0)).ok_or_else(|| {
-            let found = found.map_or("no such tensor".into(), |s| format!("shape {s:?}"));
-            self.wrong(name, format!("{N} axes, none empty"), found)
-        })
-    }
-
-    /// Whether there is such a tensor.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
-    }
-
-    /// A tensor that must be there, of this shape, of finite numbers.
-    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        let Some(entry) = self.entries.remove(name) else {
-            return Err(self.wrong(name, format!("shape {shape:?}"), "no such tensor".into()));
-        };
-        if entry.shape != shape {
-            return Err(self.wrong(name, format!("shape {shape:?}"), format!("shape {:?}", entry.shape)));
+        let format = |file: &PathBuf| WEIGHTS.iter().position(|w| file.extension().is_some_and(|e| e == *w));
+        let mut weights = Vec::new();
+        for entry in fs::read_dir(path).map_err(io)? {
+            let file = entry.map_err(io)?.path();
+            weights.extend(format(&file).map(|format| (format, file)));
         }
-        let bytes = &self.map[entry.bytes.clone()];
-        let values: Vec<f32> = match entry.dtype {
-            Dtype::F32 => elements(bytes, f32::from_le_bytes),
-            Dtype::F16 => elements(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => elements(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            other => return Err(self.wrong(name, "float32, float16 or bfloat16".into(), format!("type {other:?}"))),
-        };
-        if let Some(value) = values.iter().find(|v| !v.is_finite()) {
-            return Err(self.wrong(name, "finite numbers".into(), format!("{value}")));
+        weights.sort();
+        let weights = weights.into_iter().map(|(_, file)| file).collect();
+        let config = path.join("config.json");
+        let config = if config.exists() { json(&config, CONFIG_BYTES)? } else { Value::Null };
+        Ok(Self { path: path.into(), folder: path.into(), weights, config })
+    }
+
+    /// What was given.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `config.json`; null: there is none.
+    pub(crate) fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The first of these files that is there.
+    pub(crate) fn file(&self, names: &[&str]) -> Option<PathBuf> {
+        names.iter().map(|name| self.folder.join(name)).find(|path| path.is_file())
+    }
+
+    /// Its parts, read one after another.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Result<Part, Error>> {
+        self.weights.iter().map(|path| Part::open(path))
+    }
+
+    /// The first part that has all these keys.
+    pub(crate) fn part_with(&self, keys: &[&str]) -> Result<Part, Error> {
+        for part in self.parts() {
+            let part = part?;
+            if keys.iter().all(|key| part.entries().contains_key(*key)) {
+                return Ok(part);
+            }
         }
-        (self.read)(bytes.len() as u64);
-        Ok(Tensor::new(name, shape, values))
-    }
-
-    /// A tensor that may be missing.
-    pub(crate) fn take_optional(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, Error> {
-        if self.contains(name) { self.take(name, shape).map(Some) } else { Ok(None) }
-    }
-
-    /// Refuses what nobody took, but for keys that begin with `ignored`.
-    pub(crate) fn finish(self, ignored: Option<&str>) -> Result<(), Error> {
-        let left: Vec<&str> = self.entries.keys().map(String::as_str).collect();
-        let left: Vec<&str> = left.into_iter().filter(|k| ignored.is_none_or(|i| !k.starts_with(i))).collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        let more = if left.len() > NAMED { format!(" and {} more", left.len() - NAMED) } else { String::new() };
-        let named = left[..left.len().min(NAMED)].join(", ");
-        Err(Error::File { path: self.path, expected: "no other tensors".into(), found: format!("{named}{more}") })
-    }
-
-    /// An error about one tensor.
-    pub(crate) fn wrong(&self, name: &str, expected: String, found: String) -> Error {
-        Error::Tensor { path: self.path.clone(), tensor: name.into(), expected, found }
+        let (expected, found) = (format!("weights with {}", keys.join(", ")), "none".into());
+        Err(Error::File { path: self.path.clone(), expected, found })
     }
 }
 
-fn elements<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)).collect()
+/// A JSON file of at most `limit` bytes.
+pub(crate) fn json(path: &Path, limit: u64) -> Result<Value, Error> {
+    serde_json::from_str(&text(path, limit)?).map_err(|source| Error::Json { path: path.into(), source })
 }
 
 /// A text file of at most `limit` bytes.
@@ -141,45 +112,4 @@ pub(crate) fn size(path: &Path) -> Result<u64, Error> {
         return Ok(metadata.len());
     }
     Err(Error::File { path: path.into(), expected: "a regular file".into(), found: "another kind".into() })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::fs;
-
-    use safetensors::{Dtype, tensor::TensorView};
-
-    use super::{Error, Tensors};
-
-    /// Reads `name` as two numbers from a file with three tensors.
-    fn take(name: &str) -> Result<(Vec<f32>, u64), Error> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.safetensors");
-        let view = |dtype, bytes| TensorView::new(dtype, vec![2], bytes).unwrap();
-        let tensors = [
-            ("f16", view(Dtype::F16, &[0x00, 0x3c, 0x00, 0xc0])),
-            ("bf16", view(Dtype::BF16, &[0x80, 0x3f, 0x00, 0xc0])),
-            ("i16", view(Dtype::I16, &[1, 0, 2, 0])),
-            ("nan", view(Dtype::F32, &[0, 0, 0xc0, 0x7f, 0, 0, 0, 0])),
-        ];
-        fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
-        let mut bytes = 0;
-        let mut read = |n| bytes += n;
-        let values = Tensors::open(&path, &mut read)?.take(name, &[2])?.values;
-        Ok((values, bytes))
-    }
-
-    #[test]
-    fn halves_are_widened_exactly() {
-        assert_eq!(take("f16").unwrap(), (vec![1.0, -2.0], 4));
-        assert_eq!(take("bf16").unwrap(), (vec![1.0, -2.0], 4));
-    }
-
-    #[test]
-    fn integers_and_nan_are_refused() {
-        let message = |name| take(name).unwrap_err().to_string();
-        assert!(message("i16").ends_with("tensor i16: expected float32, float16 or bfloat16, found type I16"));
-        assert!(message("nan").ends_with("tensor nan: expected finite numbers, found NaN"));
-    }
 }
