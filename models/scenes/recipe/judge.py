@@ -80,6 +80,8 @@ def judge(images, scene, top=0, exact=False):
     right = distances(own).min(1)
     choices, results = alternatives(scene) | (_unsaid(scene) if exact else {}), {}
     for attribute, options in choices.items():
+        if not options:
+            continue
         others = drawn([look for option in options for look in ([option] if exact else looks(option))])
         if top:
             apart = np.array([np.square(own - other).sum(1).min() for other in others])

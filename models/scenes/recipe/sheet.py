@@ -5,8 +5,8 @@ import textwrap
 from PIL import Image, ImageDraw
 
 from . import clip
-from .judge import Sampler
 from .sprites import SIDE
+from .sweep import Sampler
 
 CAPTIONS = (
     "a red car on the beach", "two green frogs", "a cat on the grass", "a blue house to the left of a red apple",
