@@ -64,7 +64,8 @@ class Run:
     """
 
     def __init__(self, path, minutes, models, optimizers, replicas, save_every=60):
-        self.path, self.seconds, self.save_every, self.replicas = path, minutes * 60, save_every, replicas
+        self.path, self.seconds, self.replicas = path, minutes * 60, replicas
+        self.save_every = min(save_every, self.seconds / 5)
         self.state = {**models, **optimizers}
         self.optimizers = [(optimizer, [group["lr"] for group in optimizer.param_groups]) for optimizer in optimizers.values()]
         self.step, self.elapsed, self.before, self.start = 0, 0.0, 0.0, time.monotonic()
@@ -92,7 +93,7 @@ class Run:
                 group["lr"] = rate * scale
 
     def due(self):
-        """True about once a minute, after saving, in the first replica."""
+        """True about once a minute, in a short run more often, after saving, in the first replica."""
         if not self.replicas.first or self.elapsed - self.saved < self.save_every:
             return False
         self.save()
