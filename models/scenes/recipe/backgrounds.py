@@ -77,12 +77,12 @@ def _pyramid(draw, random):
 
 def _skyline(draw, random):
     x = 0
-    for width, height in ((20, 52), (18, 36), (24, 66), (18, 44), (22, 58), (26, 40)):
-        draw.rectangle((x, 100 - height, x + width - 2, 100), fill=(26, 28, 56))
+    for width, height in ((24, 56), (16, 40), (24, 72), (16, 48), (24, 64), (24, 40)):
+        draw.rectangle((x, 104 - height, x + width - 2, 104), fill=(26, 28, 56))
         for top in range(104 - height, 96, 8):
-            for left in range(x + 3, x + width - 5, 6):
-                if random.rand() < 0.55:
-                    draw.rectangle((left, top, left + 2, top + 3), fill=(250, 214, 110))
+            for left in range(x, x + width, 8):
+                if random.rand() < 0.6:
+                    draw.rectangle((left + 1, top + 2, left + 4, top + 5), fill=(250, 214, 110))
         x += width
 
 

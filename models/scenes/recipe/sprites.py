@@ -155,13 +155,14 @@ def composite(name, material):
 def _pattern(texture):
     """Where a texture covers a 128 px square: 0 … 1."""
     y, x = np.mgrid[:SIDE, :SIDE]
+    band = SIDE / 6  # one image token of the smallest sprites
     if texture == "striped":
-        return ((x // 16) % 2).astype(np.float32)
+        return (x // band % 2).astype(np.float32)
     if texture == "checkered":
-        return ((x // 16 + y // 16) % 2).astype(np.float32)
-    odd = (y // 24) % 2 * 12
-    distance = np.hypot((x + odd) % 24 - 11.5, y % 24 - 11.5)
-    return (8.5 - distance).clip(0, 1).astype(np.float32)
+        return ((x // band + y // band) % 2).astype(np.float32)
+    odd = y // (2 * band) % 2 * band
+    distance = np.hypot((x + odd) % (2 * band) - band, y % (2 * band) - band)
+    return (0.68 * band - distance).clip(0, 1).astype(np.float32)
 
 
 @functools.lru_cache(1024)
@@ -221,9 +222,9 @@ def _flat(color, alpha):
 
 
 def _sketch(image, color):
-    ink = tuple(int(channel * 0.75) for channel in COLORS[color]) if color else (52, 52, 60)
+    ink = tuple(int(channel * 0.8) for channel in COLORS[color]) if color else (52, 52, 60)
     lines = (_edges(image) * 255).astype(np.uint8)
-    wash = (np.asarray(image)[..., 3] * 0.10).astype(np.uint8)
+    wash = (np.asarray(image)[..., 3] * (0.3 if color else 0.1)).astype(np.uint8)
     return _flat(ink, np.maximum(lines, wash))
 
 
