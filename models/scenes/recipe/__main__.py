@@ -5,12 +5,12 @@ import tomllib
 
 import torch
 
-from . import clip, dvae, export, sheet, sweep, text, transformer
+from . import clip, drawn, dvae, export, sheet, sweep, text, transformer
 from .parallel import launch
 
 TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train}
 STAGES = {
-    "text": text.train_tokenizers, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random}
+    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random}
 
 
 def main():

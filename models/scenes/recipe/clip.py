@@ -1,7 +1,9 @@
 """The ranker: a small CLIP (Radford et al. 2021) with the names and shapes of OpenAI's `model.py`.
 
 Beside the other captions of a batch, each picture is compared with one whose caption differs in a single attribute, and each
-caption with a damaged copy of its picture. Part of the pictures are seen through the autoencoder, as the ranker will see them.
+caption with a damaged copy of its picture. Part of the pictures are seen through the autoencoder, and part are the sampler's
+own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for one that differs in a
+single attribute.
 """
 import os
 import random
@@ -14,6 +16,7 @@ from PIL import Image
 
 from .alternatives import alternatives
 from .captions import caption
+from .drawn import load_drawn
 from .dvae import load_codes
 from .stream import batches, still
 from .text import RankerText
@@ -34,7 +37,7 @@ class Attention(nn.Module):
         q, k, v = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         scores = q @ k.mT * (width // self.heads) ** -0.5
         if self.causal:
-            scores = scores + torch.full((length, length), -1e4).triu(1)
+            scores = scores + torch.full((length, length), -1e4, device=x.device).triu(1)
         return self.out_proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width))
 
 
@@ -101,17 +104,17 @@ class Clip(nn.Module):
     def encode_text(self, tokens):
         """The end token has the highest id, so its place is the arg max."""
         x = self.transformer(self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]])
-        ends = x[torch.arange(len(x)), tokens.argmax(-1)]
+        ends = x[torch.arange(len(x), device=x.device), tokens.argmax(-1)]
         return F.normalize(self.ln_final(ends) @ self.text_projection, dim=-1)
 
 
 def preprocess(images, size):
     """uint8 pictures [n, h, w, 3] → Pillow's bicubic resize → −1 … 1 (mean and std 0.5)."""
     small = np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.BICUBIC)) for image in images])
-    return (torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    return (torch.from_numpy(small).to(DEVICE).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
-def other_caption(scene, rng):
+def other_scene(scene, rng):
     """The scene with one attribute changed."""
     choices = alternatives(scene)
     return rng.choice(choices[rng.choice(tuple(choices))])
@@ -119,71 +122,103 @@ def other_caption(scene, rng):
 
 def build(config, work):
     text = RankerText(work, config["clip"]["context_length"])
-    return Clip(config["clip"], text.vocabulary), text
+    return Clip(config["clip"], text.vocabulary).to(DEVICE), text
 
 
 def load(config, work):
     model, text = build(config, work)
-    model.load_state_dict(torch.load(os.path.join(work, "clip.pt"))["model"])
+    model.load_state_dict(torch.load(os.path.join(work, "clip.pt"), map_location=DEVICE)["model"])
     return model.eval().requires_grad_(False), text
 
 
 def scores(model, text, images, captions, size):
     """Cosine of every picture with every caption."""
     with torch.no_grad():
-        return model.encode_image(preprocess(images, size)) @ model.encode_text(torch.from_numpy(text(captions))).T
+        return model.encode_image(preprocess(images, size)) @ model.encode_text(torch.from_numpy(text(captions)).to(DEVICE)).T
 
 
-def train(config, work):
-    settings, rng = config["clip"]["train"], random.Random(8)
+def _damage(codes, codebook):
+    """Some of a picture's tokens replaced by those of its neighbour in the batch, or by any."""
+    share = torch.rand(len(codes), 1, device=codes.device) * 0.4 + 0.1
+    foreign = torch.where(torch.rand(len(codes), 1, device=codes.device) < 0.5, codes.roll(1, 0), torch.randint_like(codes, codebook))
+    return torch.where(torch.rand(codes.shape, device=codes.device) < share, foreign, codes)
+
+
+class Pairs:
+    """Batches of pictures and captions: drawn scenes, some seen through the autoencoder, and the sampler's own pictures."""
+
+    def __init__(self, config, work, seed):
+        self.settings, self.grid = config["clip"]["train"], config["transformer"]["grid"]
+        self.dvae, self.rng = load_codes(config, work), random.Random(seed)
+        self.fresh = batches(config, self.settings["batch"] - self.settings["drawn"], seed, _with_others)
+        self.drawn = load_drawn(work)
+
+    def __next__(self):
+        """(pictures, captions, captions that differ in one attribute, pictures that suit the first captions less)"""
+        settings, coded = self.settings, self.settings["coded"]
+        captions, others, images = next(self.fresh)
+        codes = self.dvae.encode(images[:coded])
+        chosen = [self.rng.randrange(len(self.drawn)) for _ in range(settings["drawn"])]
+        own, other = (self.drawn.tokens[side][chosen].to(DEVICE) for side in (0, 1))
+        tokens = torch.cat([codes, own, other, _damage(codes[: settings["damaged"]], self.dvae.quantizer.size)])
+        painted = self.dvae.decode(tokens, self.grid)
+        images[:coded] = painted[:coded]
+        mine, theirs, spoilt = np.split(painted[coded:], (len(chosen), 2 * len(chosen)))
+        pairs = [self.drawn.captions(i, self.rng) for i in chosen]
+        captions, others = captions + [pair[0] for pair in pairs], others + [pair[1] for pair in pairs]
+        return np.concatenate([images, mine]), captions, others, np.concatenate([theirs, spoilt])
+
+
+def _with_others(scenes, captions, images, rng):
+    return captions, [caption(other_scene(scene, rng), rng) for scene in scenes], images
+
+
+def train(config, work, replicas):
+    settings, size = config["clip"]["train"], config["clip"]["image_size"]
     model, text = build(config, work)
-    dvae, grid, size = load_codes(config, work), config["transformer"]["grid"], config["clip"]["image_size"]
     matrices = [
         (parameter, 3 if "in_proj" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "resblocks" in name]
     chosen = {id(parameter) for parameter, _ in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    muon = Muon(matrices, settings["muon_rate"])
+    muon = Muon(matrices, settings["muon_rate"], replicas)
     adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.98), weight_decay=0.0)
-    run = Run(os.path.join(work, "clip.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam})
-    batch, coded, damaged = settings["batch"], settings["coded"], settings["damaged"]
-    check_rng = random.Random(9)
-    check = [sample_train(check_rng) for _ in range(512)]
-    check_images, check_captions = pixels(check), [caption(scene) for scene in check]
-    check_others = [caption(other_caption(scene, check_rng)) for scene in check]
-
-    def damage(codes):
-        """Some of a picture's tokens replaced by those of its neighbour in the batch, or by any."""
-        share = torch.rand(len(codes), 1) * 0.4 + 0.1
-        foreign = torch.where(torch.rand(len(codes), 1) < 0.5, codes.roll(1, 0), torch.randint_like(codes, dvae.quantizer.size))
-        return torch.where(torch.rand(codes.shape) < share, foreign, codes)
-
+    run = Run(os.path.join(work, "clip.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam}, replicas)
+    pairs, batch = Pairs(config, work, f"clip {replicas.rank} {run.step}"), settings["batch"]
+    right, check = torch.arange(batch, device=DEVICE), Check(config)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        scenes = [sample_train(rng) for _ in range(batch)]
-        images = pixels(scenes)
-        codes = dvae.encode(images[:coded])
-        images[:coded] = dvae.decode(codes, grid)
-        spoilt = dvae.decode(damage(codes[:damaged]), grid)
-        captions = [caption(scene, rng) for scene in scenes] + [caption(other_caption(scene, rng), rng) for scene in scenes]
-        seen = model.encode_image(preprocess(np.concatenate([images, spoilt]), size))
-        said = model.encode_text(torch.from_numpy(text(captions)))
+        images, captions, other_captions, worse = next(pairs)
+        captions = captions + other_captions
+        seen = model.encode_image(preprocess(np.concatenate([images, worse]), size))
+        said = model.encode_text(torch.from_numpy(text(captions)).to(DEVICE))
         logits = seen @ said.T * model.logit_scale.clamp(max=4.6).exp()
-        same = torch.tensor([[captions[i] == captions[j] and i != j for j in range(2 * batch)] for i in range(batch)])
+        same = torch.tensor([[captions[i] == captions[j] and i != j for j in range(2 * batch)] for i in range(batch)], device=DEVICE)
         logits = torch.cat([logits[:batch].masked_fill(same, -1e4), logits[batch:]])
-        right = torch.arange(batch)
         loss = F.cross_entropy(logits[:batch], right) + 0.5 * F.cross_entropy(logits[:, :batch].T, right)
         loss.backward()
+        replicas.average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(others, 1.0)
         for optimizer in (muon, adam):
             optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=False)
         run.step += 1
         if run.due():
-            matrix = scores(model, text, check_images, check_captions, size)
-            wrong = scores(model, text, check_images, check_others, size).diagonal()
-            groups = [matrix[i : i + 64, i : i + 64] for i in range(0, 512, 64)]
-            match = torch.cat([group.argmax(1) == torch.arange(64) for group in groups]).float().mean().item()
-            run.report(
-                loss=loss.item(), match64=match, one_attribute=(matrix.diagonal() > wrong).float().mean().item(),
-                scale=model.logit_scale.exp().item(), pairs=run.step * batch / run.elapsed)
+            match, one_attribute = check(model, text, size)
+            run.report(loss=loss.item(), match64=match, one_attribute=one_attribute, scale=model.logit_scale.exp().item(), pairs=run.rate(batch))
     run.save()
+
+
+class Check:
+    """New pictures: how often the right one of 64 captions is found, and the right one of two that differ in one attribute."""
+
+    def __init__(self, config):
+        scenes, self.captions, self.images = still(config, 512, seed=9)
+        rng = random.Random(10)
+        self.others = [caption(other_scene(scene, rng)) for scene in scenes]
+
+    def __call__(self, model, text, size):
+        matrix = scores(model, text, self.images, self.captions, size).cpu()
+        wrong = scores(model, text, self.images, self.others, size).cpu().diagonal()
+        groups = [matrix[i : i + 64, i : i + 64] for i in range(0, 512, 64)]
+        match = torch.cat([group.argmax(1) == torch.arange(64) for group in groups]).float().mean().item()
+        return match, (matrix.diagonal() > wrong).float().mean().item()

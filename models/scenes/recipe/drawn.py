@@ -1,0 +1,59 @@
+"""What the sampler draws for pairs of captions that differ in one attribute: the ranker learns from its mistakes."""
+import os
+import pickle
+import random
+
+import torch
+
+from .alternatives import alternatives
+from .captions import caption
+from .grammar import held_out, sample_train
+
+
+class Drawn:
+    """`tokens[0]` was drawn for the scenes `pairs[…][0]`, `tokens[1]` for their alternatives `pairs[…][1]`: both [n, cells]."""
+
+    def __init__(self, pairs, tokens):
+        self.pairs, self.tokens = pairs, tokens
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def captions(self, i, rng):
+        """Free captions of a pair."""
+        return tuple(caption(scene, rng) for scene in self.pairs[i])
+
+
+def _pair(rng):
+    while True:
+        scene = sample_train(rng)
+        choices = alternatives(scene)
+        other = rng.choice(choices[rng.choice(tuple(choices))])
+        if not held_out(other):
+            return scene, other
+
+
+def draw(config, work):
+    """Draw `[drawn] pairs` pairs, as the trained sampler draws for users; what is there already is kept."""
+    from . import transformer
+
+    settings, sampling = config["drawn"], config["sampling"]
+    model, text = transformer.load(config, work)
+    path, rng = os.path.join(work, "drawn.pt"), random.Random(15)
+    drawn = load_drawn(work) if os.path.exists(path) else Drawn([], [torch.empty(0, len(model.places()), dtype=torch.int16)] * 2)
+    for _ in drawn.pairs:
+        _pair(rng)
+    while len(drawn) < settings["pairs"]:
+        pairs = [_pair(rng) for _ in range(settings["batch"])]
+        captions = [caption(scene, rng) for pair in zip(*pairs) for scene in pair]
+        rows = torch.from_numpy(text(captions)).to(model.image_bias.device)
+        tokens = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).cpu().to(torch.int16)
+        drawn = Drawn(drawn.pairs + pairs, [torch.cat(both) for both in zip(drawn.tokens, tokens.chunk(2))])
+        torch.save({"pairs": pickle.dumps(drawn.pairs), "tokens": drawn.tokens}, path + ".new")
+        os.replace(path + ".new", path)
+        print(f"{len(drawn)} pairs", flush=True)
+
+
+def load_drawn(work):
+    kept = torch.load(os.path.join(work, "drawn.pt"))
+    return Drawn(pickle.loads(kept["pairs"]), [tokens.long() for tokens in kept["tokens"]])
