@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use easel_client::{Event, Format, Outcome, Region, Started};
+use easel_client::{Event, Format, Outcome, RankBy, Region, Started};
 
 use crate::gateway::{self, Gateway, Target};
 use crate::{Error, output};
@@ -36,7 +36,7 @@ pub(crate) struct Generate {
     #[arg(value_name = "PROMPT", required_unless_present = "text_tokens")]
     prompt: Vec<String>,
 
-    /// Caption as tokens of the sampler's vocabulary: nothing is tokenized; PROMPT, if there is one, is used for the ranking
+    /// Caption as tokens of the sampler's vocabulary: nothing is tokenized; PROMPT, if there is one, is what CLIP ranks by
     #[arg(long, value_name = "ID,…", value_delimiter = ',', allow_hyphen_values = true)]
     text_tokens: Vec<u32>,
 
@@ -47,6 +47,10 @@ pub(crate) struct Generate {
     /// How many of the best to keep; left out, all
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
+
+    /// What orders the pictures; left out, CLIP where the package has it
+    #[arg(long, value_enum, value_name = "ORDER")]
+    rank_by: Option<Order>,
 
     /// Candidate i is drawn with seed S + i; left out, at random
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
@@ -124,6 +128,30 @@ struct ImagePrompt {
     redraw_from: Option<(u32, u32)>,
 }
 
+/// What orders the pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Order {
+    /// How near CLIP finds picture and caption
+    Clip,
+    /// How likely the model finds the picture, given the caption
+    Likelihood,
+    /// By how much the caption makes the picture likelier; with --guidance other than 1
+    Gain,
+    /// CLIP and gain (with --guidance 1, likelihood) alike
+    Both,
+}
+
+impl From<Order> for RankBy {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Clip => Self::Clip,
+            Order::Likelihood => Self::Likelihood,
+            Order::Gain => Self::CaptionGain,
+            Order::Both => Self::Both,
+        }
+    }
+}
+
 /// How pictures are encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum FileFormat {
@@ -183,9 +211,10 @@ impl Generate {
     fn request(&self, terminal: Terminal) -> Result<easel_client::Generate, Error> {
         let mut request = match self.text_tokens.as_slice() {
             [] => easel_client::Generate::prompt(self.caption()),
-            tokens => easel_client::Generate::text_tokens(tokens).ranked_by(self.caption()),
+            tokens => easel_client::Generate::text_tokens(tokens).caption(self.caption()),
         };
         request = request.candidates(self.candidates).keep(self.keep.unwrap_or(0));
+        request = self.rank_by.map(RankBy::from).into_iter().fold(request, easel_client::Generate::rank_by);
         request = request.format(self.format.into()).quality(self.quality());
         request = request.previews(if terminal == Terminal::None { 0 } else { PREVIEWS });
         if let Some(seed) = self.seed {
@@ -246,7 +275,7 @@ async fn draw(gateway: &Gateway, request: easel_client::Generate, view: &mut Vie
 
 fn warn(started: &Started, view: &View) {
     if !started.unknown_words.is_empty() {
-        view.say(&format!("the model was not taught: {}", started.unknown_words.join(", ")));
+        view.say(&format!("the model was not taught: {}", unknown(started)));
     }
     if started.truncated {
         let read = started.text_tokens.len();
@@ -257,16 +286,27 @@ fn warn(started: &Started, view: &View) {
     }
 }
 
+/// The words, each with the nearest that was taught, if there is one.
+fn unknown(started: &Started) -> String {
+    let nearest = started.nearest_words.iter().map(String::as_str).chain(std::iter::repeat(""));
+    let told = |(word, nearest): (&String, &str)| match nearest {
+        "" => word.clone(),
+        nearest => format!("{word} (but {nearest})"),
+    };
+    started.unknown_words.iter().zip(nearest).map(told).collect::<Vec<_>>().join(", ")
+}
+
 /// The result for people.
 fn told(outcome: &Outcome, written: &Written, dir: &Path, command: &str) -> String {
     let row = |(picture, file): (&easel_client::Picture, &String)| {
-        let score = picture.clip_score.map_or("-".to_owned(), |score| format!("{score:.3}"));
+        let score = outcome.ranking.score(picture.candidate).map_or("-".to_owned(), |score| format!("{score:.3}"));
         vec![score, format!("seed {}", picture.seed), dir.join(file).display().to_string()]
     };
     let rows: Vec<Vec<String>> = outcome.pictures.iter().zip(&written.pictures).map(row).collect();
     let finished = &outcome.finished;
+    let by = outcome.ranking.by.map_or_else(String::new, |by| format!(", ranked by {by}"));
     format!(
-        "{}{}, {} in {:.1} s ({:.0} tokens per second)\nsheet   {}\nrecord  {}\nagain   {command}\n",
+        "{}{}{by}, {} in {:.1} s ({:.0} tokens per second)\nsheet   {}\nrecord  {}\nagain   {command}\n",
         output::table(&rows),
         output::count(outcome.started.seeds.len(), "picture"),
         output::count(finished.tokens_drawn as usize, "token"),

@@ -2,7 +2,7 @@
 
 use easel_proto::v1::{self, generate_response as proto};
 
-use crate::{Error, Image};
+use crate::{Error, Image, Ranking};
 
 /// One event of a generation. For each candidate: queued (any number), started, progress and previews, its picture; then, once, ranking and finished.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,8 @@ pub enum Event {
     Preview(Preview),
     /// A candidate, complete.
     Picture(Picture),
-    /// All candidates, best first; empty when nothing ranks.
-    Ranking(Vec<Ranked>),
+    /// All candidates, best first.
+    Ranking(Ranking),
     /// Nothing follows.
     Finished(proto::Finished),
 }
@@ -39,8 +39,10 @@ pub struct Started {
     pub pieces: Vec<String>,
     /// The caption had more tokens than the model reads.
     pub truncated: bool,
-    /// Words that the model was not taught.
+    /// Words of the prompt that the model was not taught, as far as the package can tell.
     pub unknown_words: Vec<String>,
+    /// One for each of these: the word that the model was taught whose spelling is nearest; empty when none is near.
+    pub nearest_words: Vec<String>,
     /// Shape of the image-token grid.
     pub grid: v1::Grid,
     /// Image tokens that were given, per candidate.
@@ -75,21 +77,10 @@ pub struct Picture {
     pub clip_score: Option<f32>,
     /// Raster order.
     pub image_tokens: Vec<u32>,
-    /// Σ ln p(token) over the drawn tokens, under the model with the caption at temperature 1.
+    /// Σ ln p(token) over the drawn tokens, under the model with the caption at temperature 1, in nats.
     pub log_likelihood: f64,
-}
-
-/// A place in the ranking.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ranked {
-    /// The candidate's id.
-    pub candidate: u32,
-    /// What it was drawn with.
-    pub seed: u64,
-    /// The cosine of picture and caption.
-    pub clip_score: f32,
-    /// As [`Picture::log_likelihood`].
-    pub log_likelihood: f64,
+    /// The same under the model without the caption; none when guidance is 1.
+    pub unconditional_log_likelihood: Option<f64>,
 }
 
 impl TryFrom<v1::GenerateResponse> for Event {
@@ -104,7 +95,7 @@ impl TryFrom<v1::GenerateResponse> for Event {
                 Self::Preview(Preview { candidate, tokens_done, image: Image::from_proto(image)? })
             }
             proto::Event::Picture(picture) => Self::Picture(picture.try_into()?),
-            proto::Event::Ranking(ranking) => Self::Ranking(ranking.entries.into_iter().map(Ranked::from).collect()),
+            proto::Event::Ranking(ranking) => Self::Ranking(ranking.try_into()?),
             proto::Event::Finished(finished) => Self::Finished(finished),
         })
     }
@@ -122,6 +113,7 @@ impl TryFrom<proto::Started> for Started {
             pieces: started.pieces,
             truncated: started.truncated,
             unknown_words: started.unknown_words,
+            nearest_words: started.nearest_words,
             grid: started.grid.ok_or(Error::Incomplete { what: "the grid" })?,
             given_tokens: started.given_tokens,
             image_width: started.image_width,
@@ -141,13 +133,7 @@ impl TryFrom<proto::GeneratedPicture> for Picture {
             clip_score: picture.clip_score,
             image_tokens: picture.image_tokens,
             log_likelihood: picture.log_likelihood,
+            unconditional_log_likelihood: picture.unconditional_log_likelihood,
         })
-    }
-}
-
-impl From<proto::ranking::Entry> for Ranked {
-    fn from(entry: proto::ranking::Entry) -> Self {
-        let proto::ranking::Entry { candidate, seed, clip_score, log_likelihood } = entry;
-        Self { candidate, seed, clip_score, log_likelihood }
     }
 }

@@ -6,8 +6,8 @@ use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 use tonic::Streaming;
 
-use crate::event::{Event, Picture, Ranked, Started};
-use crate::{Error, Finished};
+use crate::event::{Event, Picture, Started};
+use crate::{Error, Finished, Ranking};
 
 /// Pictures in the making: a stream of [`Event`]s that remembers what it takes to tell the [`Outcome`].
 ///
@@ -19,7 +19,7 @@ pub struct Generation {
     ended: bool,
     started: Option<Started>,
     pictures: Vec<Picture>,
-    ranking: Vec<Ranked>,
+    ranking: Ranking,
     finished: Option<Finished>,
 }
 
@@ -30,8 +30,8 @@ pub struct Outcome {
     pub started: Started,
     /// The pictures that were sent, best first; by candidate when nothing ranks.
     pub pictures: Vec<Picture>,
-    /// All candidates, best first; empty when nothing ranks.
-    pub ranking: Vec<Ranked>,
+    /// All candidates, best first.
+    pub ranking: Ranking,
     /// Seeds and times.
     pub finished: Finished,
 }
@@ -44,7 +44,7 @@ impl Generation {
             ended: false,
             started: None,
             pictures: Vec::new(),
-            ranking: Vec::new(),
+            ranking: Ranking::default(),
             finished: None,
         }
     }
@@ -66,7 +66,7 @@ impl Generation {
         let started = self.started.ok_or(Error::Incomplete { what: "the event \"started\"" })?;
         let finished = self.finished.ok_or(Error::Incomplete { what: "the event \"finished\"" })?;
         let place = |picture: &Picture| {
-            let place = self.ranking.iter().position(|ranked| ranked.candidate == picture.candidate);
+            let place = self.ranking.entries.iter().position(|ranked| ranked.candidate == picture.candidate);
             (place.unwrap_or(usize::MAX), picture.candidate)
         };
         let mut pictures = self.pictures;

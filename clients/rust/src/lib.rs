@@ -27,14 +27,16 @@ mod error;
 mod event;
 mod generation;
 mod image;
+mod rank;
 mod request;
 mod trace;
 
 pub use client::{Client, Embeddings, Label, MAX_MESSAGE_BYTES};
 pub use error::{Error, Refusal, Violation};
-pub use event::{Event, Picture, Preview, Ranked, Started};
+pub use event::{Event, Picture, Preview, Started};
 pub use generation::{Generation, Outcome};
 pub use image::{Format, Image};
+pub use rank::{RankBy, Ranked, Ranking};
 pub use request::{Generate, Region};
 
 pub use easel_proto::v1::generate_response::{Finished, Progress, Queued};

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use easel_proto::v1::{self, image_prompt};
 
-use crate::Format;
+use crate::{Format, RankBy};
 
 /// Which part of a given picture is drawn anew, in cells of the grid: always a rectangle that reaches the bottom-right corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,14 @@ impl Generate {
         v1::GenerateRequest { prompt: prompt.into(), ..Default::default() }.into()
     }
 
-    /// Pictures of a caption that is given as tokens of the sampler's vocabulary: nothing is tokenized, and nothing ranks.
+    /// Pictures of a caption that is given as tokens of the sampler's vocabulary: nothing is tokenized, and without [`caption`](Self::caption) CLIP
+    /// ranks nothing.
     pub fn text_tokens(tokens: impl Into<Vec<u32>>) -> Self {
         v1::GenerateRequest { text_tokens: tokens.into(), ..Default::default() }.into()
     }
 
-    /// With tokens given: the caption that the pictures are ranked by.
-    pub fn ranked_by(mut self, prompt: impl Into<String>) -> Self {
+    /// With tokens given: the caption that CLIP ranks the pictures by.
+    pub fn caption(mut self, prompt: impl Into<String>) -> Self {
         self.message.prompt = prompt.into();
         self
     }
@@ -58,6 +59,12 @@ impl Generate {
     /// How many of the best to send; left out, all.
     pub fn keep(mut self, keep: u32) -> Self {
         self.message.keep = keep;
+        self
+    }
+
+    /// What orders the candidates; left out, CLIP where there is one.
+    pub fn rank_by(mut self, by: RankBy) -> Self {
+        self.message.rank_by = by.to_proto().into();
         self
     }
 

@@ -130,7 +130,7 @@ pub struct Package {
     /// Whether pictures can be given (the package has an encoder).
     #[prost(bool, tag = "16")]
     pub image_prompts: bool,
-    /// Whether candidates are ranked (the package has CLIP).
+    /// Whether the package has CLIP, which ranks candidates unless the caller asks for another order.
     #[prost(bool, tag = "17")]
     pub ranking: bool,
     /// Bounds on a request, as the gateway enforces them (unset in a stage's own answer).
@@ -175,9 +175,13 @@ pub struct TokenizeResponse {
     /// The package that answered.
     #[prost(message, optional, tag = "3")]
     pub package: ::core::option::Option<PackageRef>,
-    /// Words of the prompt that the model was not taught, as far as the package can tell.
+    /// Words of the prompt that the model was not taught, in lower case, each once, as far as the package can tell. Numbers and punctuation are not
+    /// words; a pictograph is one.
     #[prost(string, repeated, tag = "4")]
     pub unknown_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// One for each of unknown_words: the word that the model was taught whose spelling is nearest; empty when none is near.
+    #[prost(string, repeated, tag = "5")]
+    pub nearest_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `TokenizeResponse`.
 pub mod tokenize_response {
@@ -783,9 +787,14 @@ pub mod sample_response {
         /// Mean number of rows in its steps.
         #[prost(double, tag = "5")]
         pub mean_batch_rows: f64,
-        /// Σ ln p(token) over the tokens drawn, under the model with the caption at temperature 1, without guidance or filters.
+        /// Σ ln p(token | caption, earlier tokens) over the tokens drawn (given ones are not counted), at temperature 1, without guidance or filters: nats,
+        /// at most 0. Divided by the number of tokens drawn, the mean nats a token. The same to the bit whatever else is being drawn.
         #[prost(double, tag = "6")]
         pub log_likelihood: f64,
+        /// The same under the model without the caption, Σ ln p(token | earlier tokens); unset when guidance_scale is 1 and that row is not computed.
+        /// log_likelihood − this is what the caption tells of the picture (their pointwise mutual information).
+        #[prost(double, optional, tag = "7")]
+        pub unconditional_log_likelihood: ::core::option::Option<f64>,
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
@@ -2419,7 +2428,7 @@ pub struct GenerateRequest {
     /// How many pictures to draw, 1 … limits.max_candidates.
     #[prost(uint32, tag = "4")]
     pub candidates: u32,
-    /// How many of the best to send; 0: all. Needs a package that ranks.
+    /// How many of the best by rank_by to send; 0: all. Needs something to rank by.
     #[prost(uint32, tag = "5")]
     pub keep: u32,
     /// Candidate i is drawn with seed + i (wrapping). Unset: chosen at random, and told in started.
@@ -2439,6 +2448,9 @@ pub struct GenerateRequest {
     /// At most so many previews of each picture, evenly spread over its tokens; 0 … 64; unset: 4. Only a caller that reads too slowly misses some.
     #[prost(uint32, optional, tag = "11")]
     pub previews: ::core::option::Option<u32>,
+    /// What orders the candidates, and which of them keep means. Every score that can be told is told, whichever it is.
+    #[prost(enumeration = "RankBy", tag = "12")]
+    pub rank_by: i32,
 }
 /// A picture of which a part is kept: the rest, always a rectangle that reaches the bottom-right corner, is drawn anew.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2508,7 +2520,7 @@ pub mod generate_response {
         pub truncated: bool,
         #[prost(message, optional, tag = "7")]
         pub grid: ::core::option::Option<super::Grid>,
-        /// Words that the model was not taught.
+        /// Words of the prompt that the model was not taught, in lower case, each once; as far as the package can tell.
         #[prost(string, repeated, tag = "8")]
         pub unknown_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
         /// Image tokens that were given, per candidate.
@@ -2518,6 +2530,9 @@ pub mod generate_response {
         pub image_width: u32,
         #[prost(uint32, tag = "11")]
         pub image_height: u32,
+        /// One for each of unknown_words: the word that the model was taught whose spelling is nearest; empty when none is near.
+        #[prost(string, repeated, tag = "12")]
+        pub nearest_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     }
     /// A candidate has more tokens.
     #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -2558,16 +2573,23 @@ pub mod generate_response {
         /// Raster order.
         #[prost(uint32, repeated, tag = "5")]
         pub image_tokens: ::prost::alloc::vec::Vec<u32>,
-        /// Σ ln p(token) over the drawn tokens, as in SampleResponse.Finished.
+        /// Σ ln p(token | caption, earlier tokens) over the tokens drawn, in nats, as in SampleResponse.Finished. Divided by their number (the grid's cells
+        /// without given_tokens), the mean nats a token.
         #[prost(double, tag = "6")]
         pub log_likelihood: f64,
+        /// The same without the caption; unset when guidance_scale is 1.
+        #[prost(double, optional, tag = "7")]
+        pub unconditional_log_likelihood: ::core::option::Option<f64>,
     }
-    /// All candidates, best first (by clip_score, the lower id first on a tie).
+    /// All candidates, best first (by score, the lower id first on a tie).
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Ranking {
         /// Empty when nothing ranks.
         #[prost(message, repeated, tag = "1")]
         pub entries: ::prost::alloc::vec::Vec<ranking::Entry>,
+        /// What the order is by, never UNSPECIFIED where there are entries.
+        #[prost(enumeration = "super::RankBy", tag = "2")]
+        pub rank_by: i32,
     }
     /// Nested message and enum types in `Ranking`.
     pub mod ranking {
@@ -2577,10 +2599,16 @@ pub mod generate_response {
             pub candidate: u32,
             #[prost(uint64, tag = "2")]
             pub seed: u64,
-            #[prost(float, tag = "3")]
-            pub clip_score: f32,
+            /// Unset when there is none, as in GeneratedPicture.
+            #[prost(float, optional, tag = "3")]
+            pub clip_score: ::core::option::Option<f32>,
             #[prost(double, tag = "4")]
             pub log_likelihood: f64,
+            #[prost(double, optional, tag = "5")]
+            pub unconditional_log_likelihood: ::core::option::Option<f64>,
+            /// What it was ranked by, as RankBy tells; of BOTH it can be told only of all candidates together.
+            #[prost(double, tag = "6")]
+            pub score: f64,
         }
     }
     /// Nothing follows.
@@ -2768,6 +2796,49 @@ impl ImageFormat {
             "IMAGE_FORMAT_JPEG" => Some(Self::Jpeg),
             "IMAGE_FORMAT_WEBP" => Some(Self::Webp),
             "IMAGE_FORMAT_RAW" => Some(Self::Raw),
+            _ => None,
+        }
+    }
+}
+/// What orders the candidates. The score of each is told in Ranking; the higher the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RankBy {
+    /// CLIP where the package has it and there is a prompt; else nothing ranks.
+    Unspecified = 0,
+    /// clip_score. Needs a package with CLIP, and a prompt.
+    Clip = 1,
+    /// log_likelihood / tokens drawn: mean ln p(token | caption, earlier tokens), nats a token. Likely pictures are typical ones, and plain ones.
+    Likelihood = 2,
+    /// (log_likelihood − unconditional_log_likelihood) / tokens drawn: how much likelier the caption makes the picture, nats a token; the pointwise
+    /// mutual information of caption and picture. Needs guidance_scale other than 1.
+    CaptionGain = 3,
+    /// z(clip_score) + z(t), where z(x) = (x − mean) / standard deviation over the request's candidates (0 where all are equal), and t is the score of
+    /// CAPTION_GAIN, or with guidance_scale 1 that of LIKELIHOOD. Needs what CLIP needs.
+    Both = 4,
+}
+impl RankBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RANK_BY_UNSPECIFIED",
+            Self::Clip => "RANK_BY_CLIP",
+            Self::Likelihood => "RANK_BY_LIKELIHOOD",
+            Self::CaptionGain => "RANK_BY_CAPTION_GAIN",
+            Self::Both => "RANK_BY_BOTH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RANK_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "RANK_BY_CLIP" => Some(Self::Clip),
+            "RANK_BY_LIKELIHOOD" => Some(Self::Likelihood),
+            "RANK_BY_CAPTION_GAIN" => Some(Self::CaptionGain),
+            "RANK_BY_BOTH" => Some(Self::Both),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ use easel_proto::v1::generate_response::ranking::Entry;
 use easel_proto::v1::{Picture, TokenChunk};
 
 use crate::outbox::Room;
+use crate::rank::{Facts, Likelihood, Order};
 
 /// A candidate of which all is known.
 #[derive(Debug)]
@@ -16,7 +17,9 @@ pub(crate) struct Complete {
     pub(crate) picture: Picture,
     pub(crate) clip_score: Option<f32>,
     pub(crate) image_tokens: Vec<u32>,
-    pub(crate) log_likelihood: f64,
+    pub(crate) likelihood: Likelihood,
+    /// By which it is ordered; none when nothing ranks, or when it takes all candidates to tell.
+    pub(crate) score: Option<f64>,
     /// What it takes up of the room for pictures.
     pub(crate) room: Option<Room>,
 }
@@ -32,6 +35,8 @@ pub(crate) enum Nonsense {
     Picture,
     #[error("gave a score that is no number")]
     Score,
+    #[error("gave no likelihood without the caption")]
+    Likelihood,
 }
 
 /// What has to be known of a request's pictures.
@@ -45,8 +50,10 @@ pub(crate) struct Shape {
     pub(crate) width: u32,
     /// Pixels.
     pub(crate) height: u32,
-    /// Whether candidates are scored.
-    pub(crate) ranked: bool,
+    /// Whether CLIP scores the candidates.
+    pub(crate) scored: bool,
+    /// What orders them; none: nothing does.
+    pub(crate) order: Option<Order>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +62,7 @@ struct Candidate {
     tokens: Vec<u32>,
     // When how many tokens were there: the first that was drawn.
     start: Option<(Instant, u32)>,
-    log_likelihood: Option<f64>,
+    likelihood: Option<Likelihood>,
     picture: Option<Picture>,
     room: Option<Room>,
     clip_score: Option<f32>,
@@ -86,7 +93,7 @@ impl Board {
         let candidate = self.candidate(chunk.candidate)?;
         let done = candidate.tokens.len() + chunk.tokens.len();
         let follows = chunk.start as usize == candidate.tokens.len() && done <= cells as usize;
-        if chunk.tokens.is_empty() || !follows || candidate.log_likelihood.is_some() {
+        if chunk.tokens.is_empty() || !follows || candidate.likelihood.is_some() {
             return Err(Nonsense::Order);
         }
         candidate.tokens.extend_from_slice(&chunk.tokens);
@@ -105,13 +112,20 @@ impl Board {
     }
 
     /// The sampler has finished a candidate.
-    pub(crate) fn finished(&mut self, id: u32, log_likelihood: f64) -> Result<Option<Complete>, Nonsense> {
+    pub(crate) fn finished(&mut self, id: u32, likelihood: Likelihood) -> Result<Option<Complete>, Nonsense> {
+        let Likelihood { conditional, unconditional } = likelihood;
+        if !conditional.is_finite() || unconditional.is_some_and(|nats| !nats.is_finite()) {
+            return Err(Nonsense::Score);
+        }
+        if unconditional.is_none() && self.shape.order.is_some_and(Order::needs_unconditional) {
+            return Err(Nonsense::Likelihood);
+        }
         let cells = self.shape.cells as usize;
         let candidate = self.candidate(id)?;
-        if candidate.tokens.len() != cells || candidate.log_likelihood.is_some() {
+        if candidate.tokens.len() != cells || candidate.likelihood.is_some() {
             return Err(Nonsense::Order);
         }
-        candidate.log_likelihood = Some(log_likelihood);
+        candidate.likelihood = Some(likelihood);
         Ok(self.complete(id))
     }
 
@@ -159,10 +173,11 @@ impl Board {
 
     /// Hands a candidate out, once, when all is known of it.
     fn complete(&mut self, id: u32) -> Option<Complete> {
-        let ranked = self.shape.ranked;
+        let Shape { scored, order, .. } = self.shape;
+        let facts = self.facts(id as usize);
         let candidate = &mut self.candidates[id as usize];
-        let log_likelihood = candidate.log_likelihood?;
-        if ranked && candidate.clip_score.is_none() {
+        let likelihood = candidate.likelihood?;
+        if scored && candidate.clip_score.is_none() {
             return None;
         }
         let picture = candidate.picture.take()?;
@@ -173,14 +188,15 @@ impl Board {
             picture,
             clip_score: candidate.clip_score,
             image_tokens: std::mem::take(&mut candidate.tokens),
-            log_likelihood,
+            likelihood,
+            score: order.and_then(|order| order.score(&facts)),
             room: candidate.room.take(),
         })
     }
 
     /// Whether the sampler has finished all candidates.
     pub(crate) fn all_finished(&self) -> bool {
-        self.candidates.iter().all(|candidate| candidate.log_likelihood.is_some())
+        self.candidates.iter().all(|candidate| candidate.likelihood.is_some())
     }
 
     /// Whether all candidates have their picture.
@@ -193,47 +209,66 @@ impl Board {
         self.candidates.iter().all(|candidate| candidate.clip_score.is_some())
     }
 
+    fn facts(&self, index: usize) -> Facts {
+        let Candidate { clip_score, likelihood, .. } = self.candidates[index];
+        let drawn = self.shape.cells - self.shape.given;
+        Facts { clip_score, likelihood: likelihood.unwrap_or_default(), drawn }
+    }
+
     /// The candidates, best first: by score, the lower id first on a tie. Empty when nothing ranks.
     pub(crate) fn ranking(&self) -> Vec<Entry> {
-        let entry = |(id, candidate): (usize, &Candidate)| {
-            let clip_score = candidate.clip_score?;
-            let log_likelihood = candidate.log_likelihood.unwrap_or_default();
-            Some(Entry { candidate: id as u32, seed: candidate.seed, clip_score, log_likelihood })
+        let Some(order) = self.shape.order else {
+            return Vec::new();
         };
-        let mut entries: Vec<Entry> = self.candidates.iter().enumerate().filter_map(entry).collect();
-        entries.sort_by(|a, b| b.clip_score.total_cmp(&a.clip_score).then(a.candidate.cmp(&b.candidate)));
+        let facts: Vec<Facts> = (0..self.candidates.len()).map(|index| self.facts(index)).collect();
+        let entry = |(index, score): (usize, f64)| Entry {
+            candidate: index as u32,
+            seed: self.candidates[index].seed,
+            clip_score: facts[index].clip_score,
+            log_likelihood: facts[index].likelihood.conditional,
+            unconditional_log_likelihood: facts[index].likelihood.unconditional,
+            score,
+        };
+        let mut entries: Vec<Entry> = order.scores(&facts).into_iter().enumerate().map(entry).collect();
+        entries.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.candidate.cmp(&b.candidate)));
         entries
     }
 }
 
-/// The best of a request's pictures, at most so many.
+/// The best of a request's pictures.
 #[derive(Debug)]
 pub(crate) struct Best {
-    room: usize,
+    keep: usize,
     pictures: Vec<Complete>,
 }
 
 impl Best {
-    /// Room for `room` pictures.
-    pub(crate) fn new(room: usize) -> Self {
-        Self { room, pictures: Vec::new() }
+    /// For at most `keep` pictures.
+    pub(crate) fn new(keep: usize) -> Self {
+        Self { keep, pictures: Vec::new() }
     }
 
-    /// Takes a picture in, and drops the worst of those that are too many. Here it takes up no room between the stages.
+    /// Takes a picture in, and drops the worst of those that are too many, if that can be told by now. Here it takes up no room between the stages.
     pub(crate) fn insert(&mut self, mut picture: Complete) {
         picture.room = None;
+        let Some(score) = picture.score else {
+            return self.pictures.push(picture);
+        };
         let better = |other: &Complete| {
-            let by_score = other.clip_score.unwrap_or(f32::MIN).total_cmp(&picture.clip_score.unwrap_or(f32::MIN));
+            let by_score = other.score.unwrap_or(f64::MIN).total_cmp(&score);
             by_score.then(picture.candidate.cmp(&other.candidate)).is_gt()
         };
         let place = self.pictures.partition_point(better);
         self.pictures.insert(place, picture);
-        self.pictures.truncate(self.room);
+        self.pictures.truncate(self.keep);
     }
 
-    /// The pictures, best first.
-    pub(crate) fn take(&mut self) -> Vec<Complete> {
-        std::mem::take(&mut self.pictures)
+    /// The pictures, best first, as `ranking` tells.
+    pub(crate) fn take(&mut self, ranking: &[Entry]) -> Vec<Complete> {
+        let mut pictures = std::mem::take(&mut self.pictures);
+        pictures.sort_by_key(|picture| ranking.iter().position(|entry| entry.candidate == picture.candidate));
+        pictures.truncate(self.keep);
+        pictures
     }
 }
 
@@ -248,7 +283,8 @@ mod tests {
     use super::*;
     use crate::outbox::Outbox;
 
-    const SHAPE: Shape = Shape { cells: 4, given: 0, width: 2, height: 1, ranked: true };
+    const SHAPE: Shape = Shape { cells: 4, given: 0, width: 2, height: 1, scored: true, order: Some(Order::Clip) };
+    const SAID: Likelihood = Likelihood { conditional: -3.0, unconditional: None };
 
     fn picture(value: u8) -> Picture {
         Picture { width: 2, height: 1, rgb8: vec![value; 6].into() }
@@ -268,8 +304,8 @@ mod tests {
         board.drew(&chunk(1, 0, &[1, 2, 3, 4]), Instant::now()).unwrap();
         assert!(board.decoded(1, picture(9), room()).unwrap().is_none());
         assert!(board.scored(1, 0.5).unwrap().is_none());
-        let complete = board.finished(1, -3.0).unwrap().unwrap();
-        assert_eq!((complete.seed, complete.clip_score, complete.log_likelihood), (8, Some(0.5), -3.0));
+        let complete = board.finished(1, SAID).unwrap().unwrap();
+        assert_eq!((complete.seed, complete.clip_score, complete.likelihood), (8, Some(0.5), SAID));
         assert_eq!(complete.image_tokens, [1, 2, 3, 4]);
         assert!(!board.all_finished() && !board.all_decoded() && !board.all_scored());
     }
@@ -290,26 +326,43 @@ mod tests {
         assert_eq!(board.drew(&chunk(1, 0, &[1]), now).unwrap_err(), Nonsense::Candidate);
         assert_eq!(board.drew(&chunk(0, 1, &[1]), now).unwrap_err(), Nonsense::Order);
         assert_eq!(board.drew(&chunk(0, 0, &[1; 5]), now).unwrap_err(), Nonsense::Order);
-        assert_eq!(board.finished(0, 0.0).unwrap_err(), Nonsense::Order);
+        assert_eq!(board.finished(0, SAID).unwrap_err(), Nonsense::Order);
+        let endless = Likelihood { unconditional: Some(f64::NEG_INFINITY), ..SAID };
+        assert_eq!(board.finished(0, endless).unwrap_err(), Nonsense::Score);
+        let mut gain = Board::new(Shape { order: Some(Order::CaptionGain), ..SHAPE }, &[0]);
+        assert_eq!(gain.finished(0, SAID).unwrap_err(), Nonsense::Likelihood);
         assert_eq!(board.scored(0, 0.0).unwrap_err(), Nonsense::Order);
         assert_eq!(board.scored(0, f32::NAN).unwrap_err(), Nonsense::Score);
         let wrong = Picture { width: 3, ..picture(0) };
         assert_eq!(board.decoded(0, wrong, room()).unwrap_err(), Nonsense::Picture);
     }
 
-    fn complete(candidate: u32, score: f32) -> Complete {
+    fn complete(candidate: u32, score: Option<f64>) -> Complete {
         let (picture, image_tokens) = (picture(0), Vec::new());
-        Complete { candidate, seed: 0, picture, clip_score: Some(score), image_tokens, log_likelihood: 0.0, room: None }
+        Complete { candidate, seed: 0, picture, clip_score: None, image_tokens, likelihood: SAID, score, room: None }
+    }
+
+    fn ranking(candidates: &[u32]) -> Vec<Entry> {
+        candidates.iter().map(|&candidate| Entry { candidate, ..Entry::default() }).collect()
     }
 
     #[test]
     fn the_best_are_kept_and_the_lower_id_wins_a_tie() {
         let mut best = Best::new(2);
         for (candidate, score) in [(3, 0.1), (2, 0.5), (1, 0.5), (0, 0.2)] {
-            best.insert(complete(candidate, score));
+            best.insert(complete(candidate, Some(score)));
         }
-        let kept: Vec<u32> = best.take().iter().map(|picture| picture.candidate).collect();
+        assert_eq!(best.pictures.len(), 2);
+        let kept: Vec<u32> = best.take(&ranking(&[1, 2, 0, 3])).iter().map(|picture| picture.candidate).collect();
         assert_eq!(kept, [1, 2]);
+    }
+
+    #[test]
+    fn all_are_kept_until_the_best_can_be_told() {
+        let mut best = Best::new(2);
+        (0..4).for_each(|candidate| best.insert(complete(candidate, None)));
+        let kept: Vec<u32> = best.take(&ranking(&[2, 0, 3, 1])).iter().map(|picture| picture.candidate).collect();
+        assert_eq!(kept, [2, 0]);
     }
 
     #[test]

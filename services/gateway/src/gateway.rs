@@ -17,7 +17,7 @@ use tonic::Status;
 use crate::metrics::Metrics;
 use crate::packages::{self, Packages};
 use crate::picture::{Bounds, Edge};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Fit, Plan};
 use crate::stages::{Stage, Stages};
 use crate::{Config, fault};
 
@@ -69,12 +69,12 @@ impl Gateway {
     pub(crate) async fn plan(&self, mut request: GenerateRequest, deadline: Deadline) -> Result<Plan, Status> {
         plan::check(&request, &self.limits)?;
         let package = self.package(&request.package, deadline).await?;
-        let (parameters, kept) = plan::fit(&request, &package)?;
+        let Fit { parameters, order, kept } = plan::fit(&request, &package)?;
         let image = match (kept, request.image.take()) {
             (Some(kept), Some(image)) => Some((self.edge.decode(image.image, "image.image").await?, kept)),
             _ => None,
         };
-        Ok(plan::plan(request, package, parameters, image))
+        Ok(plan::plan(request, package, parameters, order, image))
     }
 
     /// A picture against labels, most likely first.

@@ -125,7 +125,8 @@ impl Generation {
             image,
             clip_score: complete.clip_score,
             image_tokens: complete.image_tokens,
-            log_likelihood: complete.log_likelihood,
+            log_likelihood: complete.likelihood.conditional,
+            unconditional_log_likelihood: complete.likelihood.unconditional,
         })
     }
 

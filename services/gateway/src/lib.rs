@@ -1,7 +1,7 @@
 //! The gateway: conducts the four stages and streams a picture's progress.
 //!
 //! `pipeline` is the order of the work and the only place that knows it. `stages` finds and calls the stages, `plan`
-//! checks what a caller asks for, `board` holds what is known of each candidate, `outbox` what the caller is told,
+//! checks what a caller asks for, `board` holds what is known of each candidate, `rank` what orders them, `outbox` what the caller is told,
 //! `picture` the codecs at the edge, `guard` what happens to a call before it is read.
 
 mod address;
@@ -19,6 +19,7 @@ mod packages;
 mod picture;
 mod pipeline;
 mod plan;
+mod rank;
 mod region;
 mod seeds;
 mod stages;

@@ -185,6 +185,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::rank::Likelihood;
 
     fn progress(candidate: u32, tokens_done: u32) -> Event {
         Event::Progress(Progress { candidate, tokens_done, ..Progress::default() })
@@ -192,7 +193,8 @@ mod tests {
 
     fn picture(candidate: u32) -> Complete {
         let (picture, image_tokens) = (Picture::default(), Vec::new());
-        Complete { candidate, seed: 0, picture, clip_score: None, image_tokens, log_likelihood: 0.0, room: None }
+        let (clip_score, score, likelihood, room) = (None, None, Likelihood::default(), None);
+        Complete { candidate, seed: 0, picture, clip_score, image_tokens, likelihood, score, room }
     }
 
     #[tokio::test]

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use easel_proto::v1::generate_response::{Queued, Ranking, Started};
 use easel_proto::v1::{
-    DecodeRequest, DecodeResponse, EncodeRequest, GivenTokens, PreviewPolicy, RankRequest, RankResponse, SampleRequest,
-    SampleResponse, TextTokens, TokenizeRequest, TokenizeResponse, Vocabulary, decode_request, decode_response,
-    rank_request, sample_request, sample_response, tokenize_response::Token,
+    DecodeRequest, DecodeResponse, EncodeRequest, GivenTokens, PreviewPolicy, RankBy, RankRequest, RankResponse,
+    SampleRequest, SampleResponse, TextTokens, TokenizeRequest, TokenizeResponse, Vocabulary, decode_request,
+    decode_response, rank_request, sample_request, sample_response, tokenize_response::Token,
 };
 use easel_server::Deadline;
 use futures::{future::OptionFuture, try_join};
@@ -26,6 +26,7 @@ use crate::board::{Best, Board, Complete, Nonsense};
 use crate::fault;
 use crate::outbox::{Event, Outbox, Preview};
 use crate::plan::Plan;
+use crate::rank::{Likelihood, Order};
 use crate::stages::{Answers, Stage, Stages};
 use crate::times::Times;
 
@@ -94,7 +95,7 @@ impl<'a> Drawing<'a> {
             let tokens = plan.text_tokens.iter().map(|&id| Token { id, ..Token::default() }).collect();
             Ok(TokenizeResponse { tokens, ..TokenizeResponse::default() })
         };
-        let for_ranker: OptionFuture<_> = plan.ranks().then(|| tokenize(Vocabulary::Ranker)).into();
+        let for_ranker: OptionFuture<_> = plan.scores().then(|| tokenize(Vocabulary::Ranker)).into();
         let (sampler, ranker) = try_join!(for_sampler, async { for_ranker.await.transpose() })?;
         Ok(Caption { sampler, ranker: ranker.map(|ranker| TextTokens { ids: ids(&ranker) }) })
     }
@@ -164,6 +165,7 @@ impl<'a> Drawing<'a> {
             given_tokens: plan.shape().given,
             image_width: plan.package.image_width,
             image_height: plan.package.image_height,
+            nearest_words: caption.nearest_words.clone(),
         }
     }
 
@@ -211,7 +213,11 @@ impl<'a> Drawing<'a> {
                     }
                 }
                 Some(sample_response::Event::Finished(finished)) => {
-                    let complete = self.board().finished(finished.candidate, finished.log_likelihood);
+                    let likelihood = Likelihood {
+                        conditional: finished.log_likelihood,
+                        unconditional: finished.unconditional_log_likelihood,
+                    };
+                    let complete = self.board().finished(finished.candidate, likelihood);
                     self.deliver(complete.map_err(nonsense(Stage::Sampler))?);
                 }
                 _ => {}
@@ -291,13 +297,14 @@ impl<'a> Drawing<'a> {
 
     /// The best pictures, the ranking, the end.
     async fn end(&self) {
-        let best = self.best.lock().expect("no one panics with it").take();
+        let entries = self.board().ranking();
+        let best = self.best.lock().expect("no one panics with it").take(&entries);
         for picture in best {
             let room = Some(self.outbox.room().await);
             self.outbox.put(Event::Picture(Box::new(Complete { room, ..picture })));
         }
-        let entries = self.board().ranking();
-        self.outbox.put(Event::Ranking(Ranking { entries }));
+        let rank_by = self.plan.order.map_or(RankBy::Unspecified, Order::told);
+        self.outbox.put(Event::Ranking(Ranking { entries, rank_by: rank_by.into() }));
         let shape = self.plan.shape();
         self.outbox.put(Event::Finished { tokens_drawn: (shape.cells - shape.given) * self.plan.candidates() });
     }

@@ -1,13 +1,14 @@
 //! What a caller asks for, checked: first by itself, then against the package. A field that cannot be is named.
 
 use easel_proto::v1::image_prompt::Region;
-use easel_proto::v1::{GenerateRequest, Grid, ImageFormat, Limits, Package, PackageRef, SamplingParameters};
+use easel_proto::v1::{GenerateRequest, Grid, ImageFormat, Limits, Package, PackageRef, RankBy, SamplingParameters};
 use easel_server::status::invalid;
 use tonic::Status;
 
 use crate::board::Shape;
 use crate::packages;
 use crate::picture::{Decoded, Encoding};
+use crate::rank::Order;
 use crate::region::Kept;
 use crate::seeds;
 
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) keep: usize,
     /// Every field set.
     pub(crate) parameters: SamplingParameters,
+    /// What orders the candidates; none: nothing does.
+    pub(crate) order: Option<Order>,
     pub(crate) image: Option<(Decoded, Kept)>,
     pub(crate) encoding: Encoding,
     pub(crate) previews: u32,
@@ -53,8 +56,8 @@ impl Plan {
         self.seeds.len() as u32
     }
 
-    /// Whether the candidates are ranked: there is a caption, and the package can.
-    pub(crate) fn ranks(&self) -> bool {
+    /// Whether CLIP scores the candidates: there is a caption, and the package can. They may be ordered by something else.
+    pub(crate) fn scores(&self) -> bool {
         self.package.ranking && !self.prompt.is_empty()
     }
 
@@ -66,7 +69,8 @@ impl Plan {
             given: self.image.as_ref().map_or(0, |(_, kept)| kept.len() as u32),
             width: self.package.image_width,
             height: self.package.image_height,
-            ranked: self.ranks(),
+            scored: self.scores(),
+            order: self.order,
         }
     }
 
@@ -99,6 +103,9 @@ pub(crate) fn check(request: &GenerateRequest, limits: &Limits) -> Result<(), St
     }
     if ImageFormat::try_from(request.format).is_err() {
         return Err(invalid("format", format!("expected one of ImageFormat, found {}", request.format)));
+    }
+    if RankBy::try_from(request.rank_by).is_err() {
+        return Err(invalid("rank_by", format!("expected one of RankBy, found {}", request.rank_by)));
     }
     if let Some(previews) = request.previews.filter(|&previews| previews > MAX_PREVIEWS) {
         return Err(invalid("previews", format!("expected at most {MAX_PREVIEWS}, found {previews}")));
@@ -150,25 +157,40 @@ fn check_parameters(parameters: &SamplingParameters) -> Result<(), Status> {
     }
 }
 
-/// Checks what depends on the package; `request` has passed [`check`]. What is left open is filled in. The picture, if
-/// there is one, is still to be decoded: `region` of it is kept.
-pub(crate) fn fit(request: &GenerateRequest, package: &Package) -> Result<(SamplingParameters, Option<Kept>), Status> {
-    let ranks = package.ranking && !request.prompt.is_empty();
-    if request.keep > 0 && !ranks {
-        let reason = match package.ranking {
-            true => "needs a prompt to rank by",
-            false => "needs a package that ranks",
-        };
-        return Err(invalid("keep", reason));
-    }
+/// What a request leaves open, filled in from its package.
+pub(crate) struct Fit {
+    pub(crate) parameters: SamplingParameters,
+    pub(crate) order: Option<Order>,
+    /// Of the picture, which is still to be decoded, if there is one.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// Checks what depends on the package; `request` has passed [`check`].
+pub(crate) fn fit(request: &GenerateRequest, package: &Package) -> Result<Fit, Status> {
     check_tokens(&request.text_tokens, package)?;
     let parameters = complete(request.parameters.unwrap_or_default(), package)?;
+    let order = order(request, package, &parameters)?;
     let kept = match &request.image {
         None => None,
         Some(_) if !package.image_prompts => return Err(invalid("image", "the package takes no pictures")),
         Some(image) => Some(kept(image.region, package)?),
     };
-    Ok((parameters, kept))
+    Ok(Fit { parameters, order, kept })
+}
+
+fn order(
+    request: &GenerateRequest,
+    package: &Package,
+    parameters: &SamplingParameters,
+) -> Result<Option<Order>, Status> {
+    let clip = package.ranking && !request.prompt.is_empty();
+    let guided = parameters.guidance_scale() != 1.0;
+    let order = Order::of(request.rank_by(), clip, guided).map_err(|reason| invalid("rank_by", reason))?;
+    match order {
+        None if request.keep > 0 && package.ranking => Err(invalid("keep", "needs a prompt to rank by, or rank_by")),
+        None if request.keep > 0 => Err(invalid("keep", "needs a package that ranks, or rank_by")),
+        order => Ok(order),
+    }
 }
 
 fn kept(region: Option<Region>, package: &Package) -> Result<Kept, Status> {
@@ -214,6 +236,7 @@ pub(crate) fn plan(
     request: GenerateRequest,
     package: Package,
     parameters: SamplingParameters,
+    order: Option<Order>,
     image: Option<(Decoded, Kept)>,
 ) -> Plan {
     let format = request.format();
@@ -226,6 +249,7 @@ pub(crate) fn plan(
         text_tokens: request.text_tokens,
         package,
         parameters,
+        order,
         image,
     }
 }

@@ -69,6 +69,7 @@ fn response(event: Event) -> SampleResponse {
             step_seconds: statistics.stepping.as_secs_f64(),
             mean_batch_rows: statistics.mean_batch_rows,
             log_likelihood: statistics.log_likelihood,
+            unconditional_log_likelihood: statistics.unconditional_log_likelihood,
         }),
     };
     SampleResponse { event: Some(event) }

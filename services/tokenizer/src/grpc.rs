@@ -101,6 +101,7 @@ fn tokenize(packages: &Packages<Vocabularies>, request: &v1::TokenizeRequest) ->
         truncated,
         package: Some(package.reference()),
         unknown_words: unknown_words.unwrap_or_default(),
+        nearest_words: Vec::new(),
     })
 }
 

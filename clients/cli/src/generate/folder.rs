@@ -32,7 +32,9 @@ impl Written {
             // What cannot be removed is either gone already or about to be written over.
             let _ = fs::remove_file(dir.join(stale));
         }
-        let pictures = outcome.pictures.iter().enumerate().map(|(i, picture)| name(i + 1, picture)).collect();
+        let pictures = outcome.pictures.iter().enumerate();
+        let pictures =
+            pictures.map(|(i, picture)| name(i + 1, picture, outcome.ranking.score(picture.candidate))).collect();
         Ok(Self { dir: dir.to_owned(), pictures })
     }
 
@@ -42,7 +44,7 @@ impl Written {
             picture.image.save(self.dir.join(name))?;
         }
         let path = self.dir.join(SHEET);
-        let sheet = sheet::draw(&outcome.pictures)?;
+        let sheet = sheet::draw(&outcome.pictures, &outcome.ranking)?;
         let written = sheet.save_with_format(&path, image::ImageFormat::Png);
         written.map_err(|source| Error::Picture { what: format!("cannot write {}", path.display()), source })?;
         let path = self.dir.join(RECORD);
@@ -90,13 +92,13 @@ fn ours(dir: &Path) -> Result<(), Error> {
     if record { Ok(()) } else { Err(Error::Usage(foreign())) }
 }
 
-fn name(rank: usize, picture: &Picture) -> String {
-    let score = picture.clip_score.map_or(String::new(), scored);
+fn name(rank: usize, picture: &Picture, score: Option<f64>) -> String {
+    let score = score.map_or(String::new(), scored);
     format!("{rank:02}-seed{}{score}.{}", picture.seed, picture.image.extension())
 }
 
 /// A score within a name: a minus would read as one more dash.
-fn scored(score: f32) -> String {
+fn scored(score: f64) -> String {
     let sign = if score.is_sign_negative() { "neg" } else { "" };
     format!("-{sign}{:.3}", score.abs())
 }

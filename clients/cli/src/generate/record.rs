@@ -18,6 +18,8 @@ pub(super) struct Record<'a> {
     /// The tokenizer's, one for each token; empty when tokens were given.
     pieces: &'a [String],
     unknown_words: &'a [String],
+    /// One for each of these; empty when none is near.
+    nearest_words: &'a [String],
     truncated: bool,
     candidates: u32,
     keep: Option<u32>,
@@ -27,6 +29,8 @@ pub(super) struct Record<'a> {
     image_prompt: Option<ImagePrompt>,
     grid: Grid,
     image: Image,
+    /// What the order is by, and the scores: "clip", "likelihood", "gain" or "both"; none when nothing ranks.
+    rank_by: Option<String>,
     /// Best first.
     pictures: Vec<PictureRecord<'a>>,
     /// All candidates, best first; empty when nothing ranks.
@@ -84,8 +88,12 @@ struct PictureRecord<'a> {
     rank: usize,
     candidate: u32,
     seed: u64,
+    score: Option<f64>,
     clip_score: Option<f32>,
+    /// Σ ln p over the drawn tokens, in nats.
     log_likelihood: f64,
+    /// None when guidance is 1.
+    unconditional_log_likelihood: Option<f64>,
     /// Raster order.
     image_tokens: &'a [u32],
 }
@@ -94,8 +102,10 @@ struct PictureRecord<'a> {
 struct RankedRecord {
     candidate: u32,
     seed: u64,
-    clip_score: f32,
+    score: f64,
+    clip_score: Option<f32>,
     log_likelihood: f64,
+    unconditional_log_likelihood: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -110,7 +120,10 @@ impl<'a> Record<'a> {
     pub(super) fn new(generate: &Generate, outcome: &'a Outcome, written: &'a Written, command: &'a str) -> Self {
         let Outcome { started, pictures, ranking, finished } = outcome;
         let format = easel_client::Format::from(generate.format).extension();
-        let pictures = pictures.iter().zip(&written.pictures).enumerate();
+        let files = pictures.iter().zip(&written.pictures).enumerate();
+        let picture = |(rank, (picture, file)): (usize, (&'a Picture, &'a String))| {
+            picture_record(rank + 1, ranking.score(picture.candidate), picture, file)
+        };
         Self {
             easel_version: env!("CARGO_PKG_VERSION"),
             command,
@@ -119,6 +132,7 @@ impl<'a> Record<'a> {
             text_tokens: &started.text_tokens,
             pieces: &started.pieces,
             unknown_words: &started.unknown_words,
+            nearest_words: &started.nearest_words,
             truncated: started.truncated,
             candidates: generate.candidates,
             keep: generate.keep,
@@ -142,8 +156,9 @@ impl<'a> Record<'a> {
                 format,
                 quality: (generate.format == FileFormat::Jpeg).then(|| generate.quality()),
             },
-            pictures: pictures.map(|(rank, (picture, file))| picture_record(rank + 1, picture, file)).collect(),
-            ranking: ranking.iter().map(ranked_record).collect(),
+            rank_by: ranking.by.map(|by| by.to_string()),
+            pictures: files.map(picture).collect(),
+            ranking: ranking.entries.iter().map(ranked_record).collect(),
             sheet: folder::SHEET,
             stages: finished.stages.iter().map(stage).collect(),
             total_seconds: finished.total_seconds,
@@ -153,21 +168,23 @@ impl<'a> Record<'a> {
     }
 }
 
-fn picture_record<'a>(rank: usize, picture: &'a Picture, file: &'a str) -> PictureRecord<'a> {
+fn picture_record<'a>(rank: usize, score: Option<f64>, picture: &'a Picture, file: &'a str) -> PictureRecord<'a> {
     PictureRecord {
         file,
         rank,
         candidate: picture.candidate,
         seed: picture.seed,
+        score,
         clip_score: picture.clip_score,
         log_likelihood: picture.log_likelihood,
+        unconditional_log_likelihood: picture.unconditional_log_likelihood,
         image_tokens: &picture.image_tokens,
     }
 }
 
 fn ranked_record(ranked: &Ranked) -> RankedRecord {
-    let Ranked { candidate, seed, clip_score, log_likelihood } = *ranked;
-    RankedRecord { candidate, seed, clip_score, log_likelihood }
+    let Ranked { candidate, seed, score, clip_score, log_likelihood, unconditional_log_likelihood } = *ranked;
+    RankedRecord { candidate, seed, score, clip_score, log_likelihood, unconditional_log_likelihood }
 }
 
 fn stage(time: &StageTime) -> Stage<'_> {

@@ -35,6 +35,7 @@ pub(super) fn command(generate: &Generate, started: &Started) -> String {
     option("--text-tokens", Some(tokens).filter(|tokens| !tokens.is_empty()));
     option("--candidates", Some(generate.candidates.to_string()));
     option("--keep", generate.keep.map(|keep| keep.to_string()));
+    option("--rank-by", generate.rank_by.map(|order| easel_client::RankBy::from(order).to_string()));
     option("--seed", started.seeds.first().map(u64::to_string));
     option("--temperature", parameters.temperature.map(|value| value.to_string()));
     option("--top-k", parameters.top_k.map(|value| value.to_string()));

@@ -1,6 +1,6 @@
 //! The contact sheet: all pictures, best first, each with its rank and score.
 
-use easel_client::Picture;
+use easel_client::{Picture, Ranking};
 use image::{Rgb, RgbImage};
 
 use super::font;
@@ -47,7 +47,7 @@ impl Layout {
 }
 
 /// Draws the sheet: as many columns as rows, or one more.
-pub(super) fn draw(pictures: &[Picture]) -> Result<RgbImage, Error> {
+pub(super) fn draw(pictures: &[Picture], ranking: &Ranking) -> Result<RgbImage, Error> {
     let decode = |picture: &Picture| match image::load_from_memory(&picture.image.data) {
         Ok(image) => Ok(image.to_rgb8()),
         Err(source) => {
@@ -63,7 +63,7 @@ pub(super) fn draw(pictures: &[Picture]) -> Result<RgbImage, Error> {
         let line = y + layout.height + GAP / 2;
         let rank = (place + 1).to_string();
         font::write(&mut sheet, &rank, (x, line), layout.scale, INK);
-        if let Some(score) = picture.clip_score {
+        if let Some(score) = ranking.score(picture.candidate) {
             let right = x + font::width(&rank, layout.scale) + font::width(" ", layout.scale);
             font::write(&mut sheet, &format!("{score:.3}"), (right, line), layout.scale, FAINT);
         }
@@ -85,13 +85,21 @@ mod tests {
         let mut data = Cursor::new(Vec::new());
         RgbImage::from_pixel(64, 64, Rgb(color)).write_to(&mut data, image::ImageFormat::Png).unwrap();
         let image = Image { format: Format::Png, width: 64, height: 64, data: data.into_inner().into() };
-        Picture { candidate: 0, seed: 1, image, clip_score: Some(0.312), image_tokens: Vec::new(), log_likelihood: 0.0 }
+        Picture {
+            candidate: 0,
+            seed: 1,
+            image,
+            clip_score: Some(0.312),
+            image_tokens: Vec::new(),
+            log_likelihood: 0.0,
+            unconditional_log_likelihood: None,
+        }
     }
 
     #[test]
     fn every_picture_is_on_the_sheet() {
         let colors = [[200, 0, 0], [0, 200, 0], [0, 0, 200]];
-        let sheet = draw(&colors.map(picture)).unwrap();
+        let sheet = draw(&colors.map(picture), &Ranking::default()).unwrap();
         assert_eq!(sheet.dimensions(), (2 * 72 + 8, 2 * (64 + 5 + 16) + 8));
         for color in colors {
             assert_eq!(sheet.pixels().filter(|pixel| pixel.0 == color).count(), 64 * 64);
@@ -101,6 +109,6 @@ mod tests {
 
     #[test]
     fn no_pictures_make_an_empty_sheet() {
-        assert!(draw(&[]).unwrap().pixels().all(|pixel| *pixel == PAPER));
+        assert!(draw(&[], &Ranking::default()).unwrap().pixels().all(|pixel| *pixel == PAPER));
     }
 }

@@ -118,9 +118,11 @@ impl Bars {
             Event::Ranking(ranking) => {
                 // With --keep, only the best pictures are sent, but all were drawn and scored.
                 self.decoder.set_position(self.tokens.done.len() as u64);
-                self.ranker.set_position(ranking.len() as u64);
-                if ranking.is_empty() {
-                    self.ranker.set_message("nothing to rank by");
+                let scored = ranking.entries.iter().filter(|ranked| ranked.clip_score.is_some()).count();
+                self.ranker.set_position(scored as u64);
+                match ranking.by {
+                    Some(by) => self.ranker.set_message(format!("scores, ranked by {by}")),
+                    None => self.ranker.set_message("nothing to rank by"),
                 }
             }
             _ => {}

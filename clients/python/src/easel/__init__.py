@@ -11,6 +11,11 @@ from .v1.gateway_pb2 import (
     IMAGE_FORMAT_PNG,
     IMAGE_FORMAT_RAW,
     IMAGE_FORMAT_WEBP,
+    RANK_BY_BOTH,
+    RANK_BY_CAPTION_GAIN,
+    RANK_BY_CLIP,
+    RANK_BY_LIKELIHOOD,
+    RankBy,
 )
 from .v1.types_pb2 import Package, SamplingParameters
 
@@ -24,6 +29,6 @@ Finished = GenerateResponse.Finished
 
 __all__ = [
     "Client", "Drawing", "EncodedImage", "Error", "Finished", "GenerateRequest", "GeneratedPicture", "Generation", "IMAGE_FORMAT_JPEG",
-    "IMAGE_FORMAT_PNG", "IMAGE_FORMAT_RAW", "IMAGE_FORMAT_WEBP", "ImageFormat", "Package", "Preview", "Progress", "Queued", "Ranking",
-    "SamplingParameters", "Started", "extension", "save",
+    "IMAGE_FORMAT_PNG", "IMAGE_FORMAT_RAW", "IMAGE_FORMAT_WEBP", "ImageFormat", "Package", "Preview", "Progress", "Queued", "RANK_BY_BOTH",
+    "RANK_BY_CAPTION_GAIN", "RANK_BY_CLIP", "RANK_BY_LIKELIHOOD", "RankBy", "Ranking", "SamplingParameters", "Started", "extension", "save",
 ]

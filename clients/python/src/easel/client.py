@@ -74,7 +74,7 @@ class Drawing:
     Attributes:
         pictures: best first where they were ranked, else in the order of their candidates.
         started: seeds, parameters, tokens: all that is needed to repeat it.
-        ranking: every candidate's score, best first.
+        ranking: every candidate's score and likelihoods, best first, and what it is ranked by.
         finished: the times of every stage.
     """
 
@@ -136,6 +136,7 @@ class Client:
         *,
         candidates: int = 1,
         keep: int = 0,
+        rank_by: int = pb.RANK_BY_UNSPECIFIED,
         seed: int | None = None,
         package: str = "",
         text_tokens: Sequence[int] = (),
@@ -157,8 +158,8 @@ class Client:
         Raises Error, at the first event or any later one.
         """
         request = pb.GenerateRequest(
-            package=package, prompt=prompt, text_tokens=text_tokens, candidates=candidates, keep=keep, seed=seed, format=format, quality=quality,
-            previews=previews,
+            package=package, prompt=prompt, text_tokens=text_tokens, candidates=candidates, keep=keep, rank_by=rank_by, seed=seed, format=format,
+            quality=quality, previews=previews,
             parameters=types_pb2.SamplingParameters(temperature=temperature, top_k=top_k, top_p=top_p, guidance_scale=guidance_scale),
         )
         if image is not None:

@@ -9,7 +9,7 @@ use easel_proto::v1::generate_response::{Event, Finished, GeneratedPicture, Prog
 use easel_proto::v1::{
     EncodedImage, GatewayServiceClassifyRequest, GatewayServiceClassifyResponse, GatewayServiceEmbedRequest,
     GatewayServiceEmbedResponse, GenerateRequest, GenerateResponse, GetPackageRequest, GetPackageResponse, Grid,
-    ListPackagesRequest, ListPackagesResponse, ListStagesRequest, ListStagesResponse, Package, PackageRef,
+    ListPackagesRequest, ListPackagesResponse, ListStagesRequest, ListStagesResponse, Package, PackageRef, RankBy,
     SamplingParameters, Stage,
 };
 use futures::{Stream, StreamExt};
@@ -75,12 +75,20 @@ fn picture(candidate: u32, clip_score: f32) -> Event {
         clip_score: Some(clip_score),
         image_tokens,
         log_likelihood: -1.0,
+        unconditional_log_likelihood: Some(-2.0),
     })
 }
 
 fn ranking() -> Event {
-    let entry = |candidate, seed, clip_score| ranking::Entry { candidate, seed, clip_score, log_likelihood: -1.0 };
-    Event::Ranking(Ranking { entries: vec![entry(1, 8, 0.3), entry(0, 7, 0.2)] })
+    let entry = |candidate, seed, clip_score: f32| ranking::Entry {
+        candidate,
+        seed,
+        clip_score: Some(clip_score),
+        log_likelihood: -1.0,
+        unconditional_log_likelihood: Some(-2.0),
+        score: clip_score.into(),
+    };
+    Event::Ranking(Ranking { entries: vec![entry(1, 8, 0.3), entry(0, 7, 0.2)], rank_by: RankBy::Clip.into() })
 }
 
 /// Tells when it is dropped.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use easel_client::{Client, Code, Error, Event, Format, Generate, Region};
+use easel_client::{Client, Code, Error, Event, Format, Generate, RankBy, Region};
 use futures::StreamExt;
 
 use crate::gateway::{self, BUSY, CUT, SILENCE};
@@ -22,7 +22,9 @@ async fn events_are_typed_and_pictures_come_out_best_first() {
     while !matches!(generation.event().await.unwrap(), Some(Event::Picture(_))) {}
     let outcome = generation.finish().await.unwrap();
     assert_eq!(outcome.pictures.iter().map(|picture| picture.seed).collect::<Vec<_>>(), [8, 7]);
-    assert_eq!(outcome.ranking.len(), 2);
+    assert_eq!((outcome.ranking.by, outcome.ranking.entries.len()), (Some(RankBy::Clip), 2));
+    assert_eq!(outcome.ranking.score(0), Some(0.2f32.into()));
+    assert_eq!(outcome.pictures[0].unconditional_log_likelihood, Some(-2.0));
     assert_eq!(outcome.finished.tokens_drawn, 4);
 
     let folder = tempfile::tempdir().unwrap();
@@ -40,6 +42,7 @@ async fn a_request_says_what_was_set_and_nothing_else() {
     let request = Generate::prompt("a cat")
         .candidates(4)
         .keep(2)
+        .rank_by(RankBy::CaptionGain)
         .seed(0)
         .temperature(0.0)
         .top_p(0.9)
@@ -49,6 +52,7 @@ async fn a_request_says_what_was_set_and_nothing_else() {
     client.generate(request).await.unwrap();
     let (_, sent) = gateway.calls.recv().await.unwrap();
     assert_eq!((sent.package.as_str(), sent.candidates, sent.keep, sent.seed), ("scenes", 4, 2, Some(0)));
+    assert_eq!(sent.rank_by(), easel_proto::v1::RankBy::CaptionGain);
     let parameters = sent.parameters.unwrap();
     assert_eq!((parameters.temperature, parameters.top_p), (Some(0.0), Some(0.9)));
     assert_eq!((parameters.top_k, parameters.guidance_scale), (None, None));

@@ -64,6 +64,11 @@ pub(crate) fn log_likelihood(candidate: u32) -> f64 {
     -1.5 - f64::from(candidate)
 }
 
+/// In another order than the likelihood and the score.
+pub(crate) fn unconditional_log_likelihood(candidate: u32) -> f64 {
+    -3.0 - f64::from(candidate * 7 % 5)
+}
+
 #[tonic::async_trait]
 impl TokenizerService for Fake {
     async fn tokenize(&self, request: Request<TokenizeRequest>) -> Result<Response<TokenizeResponse>, Status> {
@@ -71,9 +76,9 @@ impl TokenizerService for Fake {
         let request = request.into_inner();
         let token = |word: &str| Token { id: word.len() as u32, piece: word.to_owned(), ..Token::default() };
         let tokens = request.prompt.split_whitespace().map(token).collect();
-        let unknown_words = vec!["avocado".to_owned()];
+        let (unknown_words, nearest_words) = (vec!["avocado".to_owned()], vec!["avocados".to_owned()]);
         self.script.note(|seen| seen.tokenized.push(request));
-        Ok(Response::new(TokenizeResponse { tokens, truncated: true, unknown_words, package: None }))
+        Ok(Response::new(TokenizeResponse { tokens, truncated: true, unknown_words, nearest_words, package: None }))
     }
 
     async fn detokenize(&self, _: Request<DetokenizeRequest>) -> Result<Response<DetokenizeResponse>, Status> {
@@ -136,7 +141,13 @@ fn events(request: &SampleRequest) -> Vec<sample_response::Event> {
             events.push(Event::Chunk(TokenChunk { candidate: candidate.id, start, tokens }));
         }
     }
-    let finished = |id| Finished { candidate: id, log_likelihood: log_likelihood(id), ..Finished::default() };
+    let guided = request.parameters.unwrap_or_default().guidance_scale() != 1.0;
+    let finished = |id| Finished {
+        candidate: id,
+        log_likelihood: log_likelihood(id),
+        unconditional_log_likelihood: guided.then(|| unconditional_log_likelihood(id)),
+        ..Finished::default()
+    };
     events.extend(request.candidates.iter().map(|candidate| Event::Finished(finished(candidate.id))));
     events
 }

@@ -82,6 +82,8 @@ pub struct Statistics {
     pub mean_batch_rows: f64,
     /// Σ ln p(token) over the drawn tokens under the conditional logits at temperature 1.
     pub log_likelihood: f64,
+    /// The same under the unconditional logits; none without guidance.
+    pub unconditional_log_likelihood: Option<f64>,
 }
 
 /// Why a request ended before its candidates were complete.

@@ -32,8 +32,8 @@ pub(super) struct Drawer {
 }
 
 impl Drawer {
-    /// A token, and its ln p without guidance and filters.
-    fn draw(&mut self, logits: Logits<'_>, parameters: &Parameters, uniform: f64) -> Result<(u32, f64), logits::Error> {
+    /// A token.
+    fn draw(&mut self, logits: Logits<'_>, parameters: &Parameters, uniform: f64) -> Result<u32, logits::Error> {
         let guided = match logits.unconditional {
             Some(unconditional) => {
                 logits::guide(logits.conditional, unconditional, parameters.guidance_scale, &mut self.guided);
@@ -41,8 +41,7 @@ impl Drawer {
             }
             None => logits.conditional,
         };
-        let token = self.picker.draw(guided, parameters, uniform)?;
-        Ok((token, logits::log_likelihood(logits.conditional, token)))
+        self.picker.draw(guided, parameters, uniform)
     }
 }
 
@@ -61,6 +60,7 @@ pub(super) struct Run {
     first_step: Option<Instant>,
     stepping: Duration,
     log_likelihood: f64,
+    unconditional_log_likelihood: Option<f64>,
 }
 
 impl Run {
@@ -76,6 +76,7 @@ impl Run {
             first_step: None,
             stepping: Duration::ZERO,
             log_likelihood: 0.0,
+            unconditional_log_likelihood: None,
         }
     }
 
@@ -103,11 +104,19 @@ impl Run {
         drawer: &mut Drawer,
     ) -> Result<(), logits::Error> {
         let uniform = draws::uniform(self.candidate.seed, self.tokens.len() as u32);
-        let (token, log_likelihood) = drawer.draw(logits, &request.parameters, uniform)?;
-        self.log_likelihood += log_likelihood;
+        let token = drawer.draw(logits, &request.parameters, uniform)?;
+        self.weigh(logits, token);
         self.tokens.push(token);
         self.tokens.extend(forced[self.tokens.len()..].iter().map_while(|token| *token));
         Ok(())
+    }
+
+    /// Adds a drawn token's ln p, without temperature, guidance and filters.
+    fn weigh(&mut self, logits: Logits<'_>, token: u32) {
+        self.log_likelihood += logits::log_likelihood(logits.conditional, token);
+        if let Some(unconditional) = logits.unconditional {
+            *self.unconditional_log_likelihood.get_or_insert(0.0) += logits::log_likelihood(unconditional, token);
+        }
     }
 
     /// Whether it has no token yet.
@@ -158,6 +167,7 @@ impl Run {
             stepping: self.stepping,
             mean_batch_rows: if self.steps == 0 { 0.0 } else { self.rows as f64 / f64::from(self.steps) },
             log_likelihood: self.log_likelihood,
+            unconditional_log_likelihood: self.unconditional_log_likelihood,
         };
         Event::Finished { candidate: self.candidate.id, statistics }
     }

@@ -162,7 +162,11 @@ fn mix(hash: u64, token: u32) -> u64 {
 }
 
 /// What a candidate must become, by the book: one token a step, no batch, nothing shared, an own sequence for the unconditional row.
-pub(crate) fn by_the_book(model: &mut impl Model, request: &Request, candidate: Candidate) -> (Vec<u32>, f64) {
+pub(crate) fn by_the_book(
+    model: &mut impl Model,
+    request: &Request,
+    candidate: Candidate,
+) -> (Vec<u32>, (f64, Option<f64>)) {
     let Geometry { cells, text_length, .. } = model.geometry();
     let sequences: Vec<&Vec<u32>> =
         [Some(&request.text), request.unconditional.as_ref()].into_iter().flatten().collect();
@@ -177,7 +181,8 @@ pub(crate) fn by_the_book(model: &mut impl Model, request: &Request, candidate: 
             logits[slot] = feed(slot, position, token);
         }
     }
-    let (mut picker, mut guided, mut tokens, mut likelihood) = (Picker::default(), Vec::new(), Vec::new(), 0.0);
+    let (mut picker, mut guided, mut tokens) = (Picker::default(), Vec::new(), Vec::new());
+    let mut likelihoods = vec![0.0; sequences.len()];
     for cell in 0..cells {
         let given = request.given.iter().find(|given| given.0 as usize == cell);
         let token = given.map_or_else(
@@ -189,7 +194,9 @@ pub(crate) fn by_the_book(model: &mut impl Model, request: &Request, candidate: 
                 }
                 let uniform = draws::uniform(candidate.seed, cell as u32);
                 let token = picker.draw(row, &request.parameters, uniform).unwrap();
-                likelihood += logits::log_likelihood(&logits[0], token);
+                for (likelihood, row) in likelihoods.iter_mut().zip(&logits) {
+                    *likelihood += logits::log_likelihood(row, token);
+                }
                 token
             },
             |given| given.1,
@@ -199,5 +206,5 @@ pub(crate) fn by_the_book(model: &mut impl Model, request: &Request, candidate: 
             logits = (0..sequences.len()).map(|slot| feed(slot, text_length + cell, token)).collect();
         }
     }
-    (tokens, likelihood)
+    (tokens, (likelihoods[0], likelihoods.get(1).copied()))
 }

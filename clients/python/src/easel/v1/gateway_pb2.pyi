@@ -16,14 +16,27 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
     IMAGE_FORMAT_WEBP: _ClassVar[ImageFormat]
     IMAGE_FORMAT_RAW: _ClassVar[ImageFormat]
+
+class RankBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RANK_BY_UNSPECIFIED: _ClassVar[RankBy]
+    RANK_BY_CLIP: _ClassVar[RankBy]
+    RANK_BY_LIKELIHOOD: _ClassVar[RankBy]
+    RANK_BY_CAPTION_GAIN: _ClassVar[RankBy]
+    RANK_BY_BOTH: _ClassVar[RankBy]
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
 IMAGE_FORMAT_JPEG: ImageFormat
 IMAGE_FORMAT_WEBP: ImageFormat
 IMAGE_FORMAT_RAW: ImageFormat
+RANK_BY_UNSPECIFIED: RankBy
+RANK_BY_CLIP: RankBy
+RANK_BY_LIKELIHOOD: RankBy
+RANK_BY_CAPTION_GAIN: RankBy
+RANK_BY_BOTH: RankBy
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("package", "prompt", "text_tokens", "candidates", "keep", "seed", "parameters", "image", "format", "quality", "previews")
+    __slots__ = ("package", "prompt", "text_tokens", "candidates", "keep", "seed", "parameters", "image", "format", "quality", "previews", "rank_by")
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     TEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +48,7 @@ class GenerateRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
+    RANK_BY_FIELD_NUMBER: _ClassVar[int]
     package: str
     prompt: str
     text_tokens: _containers.RepeatedScalarFieldContainer[int]
@@ -46,7 +60,8 @@ class GenerateRequest(_message.Message):
     format: ImageFormat
     quality: int
     previews: int
-    def __init__(self, package: _Optional[str] = ..., prompt: _Optional[str] = ..., text_tokens: _Optional[_Iterable[int]] = ..., candidates: _Optional[int] = ..., keep: _Optional[int] = ..., seed: _Optional[int] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., image: _Optional[_Union[ImagePrompt, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., quality: _Optional[int] = ..., previews: _Optional[int] = ...) -> None: ...
+    rank_by: RankBy
+    def __init__(self, package: _Optional[str] = ..., prompt: _Optional[str] = ..., text_tokens: _Optional[_Iterable[int]] = ..., candidates: _Optional[int] = ..., keep: _Optional[int] = ..., seed: _Optional[int] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., image: _Optional[_Union[ImagePrompt, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., quality: _Optional[int] = ..., previews: _Optional[int] = ..., rank_by: _Optional[_Union[RankBy, str]] = ...) -> None: ...
 
 class ImagePrompt(_message.Message):
     __slots__ = ("image", "keep_rows", "redraw_from")
@@ -76,7 +91,7 @@ class GenerateResponse(_message.Message):
         estimated_wait_seconds: float
         def __init__(self, position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
     class Started(_message.Message):
-        __slots__ = ("package", "seeds", "parameters", "text_tokens", "pieces", "truncated", "grid", "unknown_words", "given_tokens", "image_width", "image_height")
+        __slots__ = ("package", "seeds", "parameters", "text_tokens", "pieces", "truncated", "grid", "unknown_words", "given_tokens", "image_width", "image_height", "nearest_words")
         PACKAGE_FIELD_NUMBER: _ClassVar[int]
         SEEDS_FIELD_NUMBER: _ClassVar[int]
         PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +103,7 @@ class GenerateResponse(_message.Message):
         GIVEN_TOKENS_FIELD_NUMBER: _ClassVar[int]
         IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
         IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+        NEAREST_WORDS_FIELD_NUMBER: _ClassVar[int]
         package: _types_pb2.PackageRef
         seeds: _containers.RepeatedScalarFieldContainer[int]
         parameters: _types_pb2.SamplingParameters
@@ -99,7 +115,8 @@ class GenerateResponse(_message.Message):
         given_tokens: int
         image_width: int
         image_height: int
-        def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., seeds: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., text_tokens: _Optional[_Iterable[int]] = ..., pieces: _Optional[_Iterable[str]] = ..., truncated: _Optional[bool] = ..., grid: _Optional[_Union[_types_pb2.Grid, _Mapping]] = ..., unknown_words: _Optional[_Iterable[str]] = ..., given_tokens: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ...) -> None: ...
+        nearest_words: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., seeds: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., text_tokens: _Optional[_Iterable[int]] = ..., pieces: _Optional[_Iterable[str]] = ..., truncated: _Optional[bool] = ..., grid: _Optional[_Union[_types_pb2.Grid, _Mapping]] = ..., unknown_words: _Optional[_Iterable[str]] = ..., given_tokens: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., nearest_words: _Optional[_Iterable[str]] = ...) -> None: ...
     class Progress(_message.Message):
         __slots__ = ("candidate", "tokens_done", "tokens_total", "tokens_per_second")
         CANDIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -121,36 +138,44 @@ class GenerateResponse(_message.Message):
         image: EncodedImage
         def __init__(self, candidate: _Optional[int] = ..., tokens_done: _Optional[int] = ..., image: _Optional[_Union[EncodedImage, _Mapping]] = ...) -> None: ...
     class GeneratedPicture(_message.Message):
-        __slots__ = ("candidate", "seed", "image", "clip_score", "image_tokens", "log_likelihood")
+        __slots__ = ("candidate", "seed", "image", "clip_score", "image_tokens", "log_likelihood", "unconditional_log_likelihood")
         CANDIDATE_FIELD_NUMBER: _ClassVar[int]
         SEED_FIELD_NUMBER: _ClassVar[int]
         IMAGE_FIELD_NUMBER: _ClassVar[int]
         CLIP_SCORE_FIELD_NUMBER: _ClassVar[int]
         IMAGE_TOKENS_FIELD_NUMBER: _ClassVar[int]
         LOG_LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
+        UNCONDITIONAL_LOG_LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
         candidate: int
         seed: int
         image: EncodedImage
         clip_score: float
         image_tokens: _containers.RepeatedScalarFieldContainer[int]
         log_likelihood: float
-        def __init__(self, candidate: _Optional[int] = ..., seed: _Optional[int] = ..., image: _Optional[_Union[EncodedImage, _Mapping]] = ..., clip_score: _Optional[float] = ..., image_tokens: _Optional[_Iterable[int]] = ..., log_likelihood: _Optional[float] = ...) -> None: ...
+        unconditional_log_likelihood: float
+        def __init__(self, candidate: _Optional[int] = ..., seed: _Optional[int] = ..., image: _Optional[_Union[EncodedImage, _Mapping]] = ..., clip_score: _Optional[float] = ..., image_tokens: _Optional[_Iterable[int]] = ..., log_likelihood: _Optional[float] = ..., unconditional_log_likelihood: _Optional[float] = ...) -> None: ...
     class Ranking(_message.Message):
-        __slots__ = ("entries",)
+        __slots__ = ("entries", "rank_by")
         class Entry(_message.Message):
-            __slots__ = ("candidate", "seed", "clip_score", "log_likelihood")
+            __slots__ = ("candidate", "seed", "clip_score", "log_likelihood", "unconditional_log_likelihood", "score")
             CANDIDATE_FIELD_NUMBER: _ClassVar[int]
             SEED_FIELD_NUMBER: _ClassVar[int]
             CLIP_SCORE_FIELD_NUMBER: _ClassVar[int]
             LOG_LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
+            UNCONDITIONAL_LOG_LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
+            SCORE_FIELD_NUMBER: _ClassVar[int]
             candidate: int
             seed: int
             clip_score: float
             log_likelihood: float
-            def __init__(self, candidate: _Optional[int] = ..., seed: _Optional[int] = ..., clip_score: _Optional[float] = ..., log_likelihood: _Optional[float] = ...) -> None: ...
+            unconditional_log_likelihood: float
+            score: float
+            def __init__(self, candidate: _Optional[int] = ..., seed: _Optional[int] = ..., clip_score: _Optional[float] = ..., log_likelihood: _Optional[float] = ..., unconditional_log_likelihood: _Optional[float] = ..., score: _Optional[float] = ...) -> None: ...
         ENTRIES_FIELD_NUMBER: _ClassVar[int]
+        RANK_BY_FIELD_NUMBER: _ClassVar[int]
         entries: _containers.RepeatedCompositeFieldContainer[GenerateResponse.Ranking.Entry]
-        def __init__(self, entries: _Optional[_Iterable[_Union[GenerateResponse.Ranking.Entry, _Mapping]]] = ...) -> None: ...
+        rank_by: RankBy
+        def __init__(self, entries: _Optional[_Iterable[_Union[GenerateResponse.Ranking.Entry, _Mapping]]] = ..., rank_by: _Optional[_Union[RankBy, str]] = ...) -> None: ...
     class Finished(_message.Message):
         __slots__ = ("seeds", "stages", "total_seconds", "tokens_drawn", "tokens_per_second")
         SEEDS_FIELD_NUMBER: _ClassVar[int]

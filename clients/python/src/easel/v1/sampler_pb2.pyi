@@ -51,20 +51,22 @@ class SampleResponse(_message.Message):
         prefill_tokens: int
         def __init__(self, slots: _Optional[int] = ..., slots_total: _Optional[int] = ..., queue_seconds: _Optional[float] = ..., prefill_tokens: _Optional[int] = ...) -> None: ...
     class Finished(_message.Message):
-        __slots__ = ("candidate", "steps", "prefill_seconds", "step_seconds", "mean_batch_rows", "log_likelihood")
+        __slots__ = ("candidate", "steps", "prefill_seconds", "step_seconds", "mean_batch_rows", "log_likelihood", "unconditional_log_likelihood")
         CANDIDATE_FIELD_NUMBER: _ClassVar[int]
         STEPS_FIELD_NUMBER: _ClassVar[int]
         PREFILL_SECONDS_FIELD_NUMBER: _ClassVar[int]
         STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
         MEAN_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
         LOG_LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
+        UNCONDITIONAL_LOG_LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
         candidate: int
         steps: int
         prefill_seconds: float
         step_seconds: float
         mean_batch_rows: float
         log_likelihood: float
-        def __init__(self, candidate: _Optional[int] = ..., steps: _Optional[int] = ..., prefill_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., mean_batch_rows: _Optional[float] = ..., log_likelihood: _Optional[float] = ...) -> None: ...
+        unconditional_log_likelihood: float
+        def __init__(self, candidate: _Optional[int] = ..., steps: _Optional[int] = ..., prefill_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., mean_batch_rows: _Optional[float] = ..., log_likelihood: _Optional[float] = ..., unconditional_log_likelihood: _Optional[float] = ...) -> None: ...
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]

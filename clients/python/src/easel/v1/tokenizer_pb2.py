@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from easel.v1 import types_pb2 as easel_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65\x61sel/v1/tokenizer.proto\x12\x08\x65\x61sel.v1\x1a\x14\x65\x61sel/v1/types.proto\"r\n\x0fTokenizeRequest\x12%\n\x07package\x18\x01 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12(\n\nvocabulary\x18\x03 \x01(\x0e\x32\x14.easel.v1.Vocabulary\"\xe6\x01\n\x10TokenizeResponse\x12\x30\n\x06tokens\x18\x01 \x03(\x0b\x32 .easel.v1.TokenizeResponse.Token\x12\x11\n\ttruncated\x18\x02 \x01(\x08\x12%\n\x07package\x18\x03 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x15\n\runknown_words\x18\x04 \x03(\t\x1aO\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05piece\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0b\n\x03\x65nd\x18\x04 \x01(\r\x12\x0f\n\x07unknown\x18\x05 \x01(\x08\"q\n\x11\x44\x65tokenizeRequest\x12%\n\x07package\x18\x01 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x0b\n\x03ids\x18\x02 \x03(\r\x12(\n\nvocabulary\x18\x03 \x01(\x0e\x32\x14.easel.v1.Vocabulary\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x19\n\x17\x44\x65scribePackagesRequest\"?\n\x18\x44\x65scribePackagesResponse\x12#\n\x08packages\x18\x01 \x03(\x0b\x32\x11.easel.v1.Package*W\n\nVocabulary\x12\x1a\n\x16VOCABULARY_UNSPECIFIED\x10\x00\x12\x16\n\x12VOCABULARY_SAMPLER\x10\x01\x12\x15\n\x11VOCABULARY_RANKER\x10\x02\x32\xf9\x01\n\x10TokenizerService\x12\x41\n\x08Tokenize\x12\x19.easel.v1.TokenizeRequest\x1a\x1a.easel.v1.TokenizeResponse\x12G\n\nDetokenize\x12\x1b.easel.v1.DetokenizeRequest\x1a\x1c.easel.v1.DetokenizeResponse\x12Y\n\x10\x44\x65scribePackages\x12!.easel.v1.DescribePackagesRequest\x1a\".easel.v1.DescribePackagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65\x61sel/v1/tokenizer.proto\x12\x08\x65\x61sel.v1\x1a\x14\x65\x61sel/v1/types.proto\"r\n\x0fTokenizeRequest\x12%\n\x07package\x18\x01 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12(\n\nvocabulary\x18\x03 \x01(\x0e\x32\x14.easel.v1.Vocabulary\"\xfd\x01\n\x10TokenizeResponse\x12\x30\n\x06tokens\x18\x01 \x03(\x0b\x32 .easel.v1.TokenizeResponse.Token\x12\x11\n\ttruncated\x18\x02 \x01(\x08\x12%\n\x07package\x18\x03 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x15\n\runknown_words\x18\x04 \x03(\t\x12\x15\n\rnearest_words\x18\x05 \x03(\t\x1aO\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05piece\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0b\n\x03\x65nd\x18\x04 \x01(\r\x12\x0f\n\x07unknown\x18\x05 \x01(\x08\"q\n\x11\x44\x65tokenizeRequest\x12%\n\x07package\x18\x01 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x0b\n\x03ids\x18\x02 \x03(\r\x12(\n\nvocabulary\x18\x03 \x01(\x0e\x32\x14.easel.v1.Vocabulary\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x19\n\x17\x44\x65scribePackagesRequest\"?\n\x18\x44\x65scribePackagesResponse\x12#\n\x08packages\x18\x01 \x03(\x0b\x32\x11.easel.v1.Package*W\n\nVocabulary\x12\x1a\n\x16VOCABULARY_UNSPECIFIED\x10\x00\x12\x16\n\x12VOCABULARY_SAMPLER\x10\x01\x12\x15\n\x11VOCABULARY_RANKER\x10\x02\x32\xf9\x01\n\x10TokenizerService\x12\x41\n\x08Tokenize\x12\x19.easel.v1.TokenizeRequest\x1a\x1a.easel.v1.TokenizeResponse\x12G\n\nDetokenize\x12\x1b.easel.v1.DetokenizeRequest\x1a\x1c.easel.v1.DetokenizeResponse\x12Y\n\x10\x44\x65scribePackages\x12!.easel.v1.DescribePackagesRequest\x1a\".easel.v1.DescribePackagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.v1.tokenizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VOCABULARY']._serialized_start=652
-  _globals['_VOCABULARY']._serialized_end=739
+  _globals['_VOCABULARY']._serialized_start=675
+  _globals['_VOCABULARY']._serialized_end=762
   _globals['_TOKENIZEREQUEST']._serialized_start=60
   _globals['_TOKENIZEREQUEST']._serialized_end=174
   _globals['_TOKENIZERESPONSE']._serialized_start=177
-  _globals['_TOKENIZERESPONSE']._serialized_end=407
-  _globals['_TOKENIZERESPONSE_TOKEN']._serialized_start=328
-  _globals['_TOKENIZERESPONSE_TOKEN']._serialized_end=407
-  _globals['_DETOKENIZEREQUEST']._serialized_start=409
-  _globals['_DETOKENIZEREQUEST']._serialized_end=522
-  _globals['_DETOKENIZERESPONSE']._serialized_start=524
-  _globals['_DETOKENIZERESPONSE']._serialized_end=558
-  _globals['_DESCRIBEPACKAGESREQUEST']._serialized_start=560
-  _globals['_DESCRIBEPACKAGESREQUEST']._serialized_end=585
-  _globals['_DESCRIBEPACKAGESRESPONSE']._serialized_start=587
-  _globals['_DESCRIBEPACKAGESRESPONSE']._serialized_end=650
-  _globals['_TOKENIZERSERVICE']._serialized_start=742
-  _globals['_TOKENIZERSERVICE']._serialized_end=991
+  _globals['_TOKENIZERESPONSE']._serialized_end=430
+  _globals['_TOKENIZERESPONSE_TOKEN']._serialized_start=351
+  _globals['_TOKENIZERESPONSE_TOKEN']._serialized_end=430
+  _globals['_DETOKENIZEREQUEST']._serialized_start=432
+  _globals['_DETOKENIZEREQUEST']._serialized_end=545
+  _globals['_DETOKENIZERESPONSE']._serialized_start=547
+  _globals['_DETOKENIZERESPONSE']._serialized_end=581
+  _globals['_DESCRIBEPACKAGESREQUEST']._serialized_start=583
+  _globals['_DESCRIBEPACKAGESREQUEST']._serialized_end=608
+  _globals['_DESCRIBEPACKAGESRESPONSE']._serialized_start=610
+  _globals['_DESCRIBEPACKAGESRESPONSE']._serialized_end=673
+  _globals['_TOKENIZERSERVICE']._serialized_start=765
+  _globals['_TOKENIZERSERVICE']._serialized_end=1014
 # @@protoc_insertion_point(module_scope)

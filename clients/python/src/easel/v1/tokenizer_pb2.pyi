@@ -28,7 +28,7 @@ class TokenizeRequest(_message.Message):
     def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., prompt: _Optional[str] = ..., vocabulary: _Optional[_Union[Vocabulary, str]] = ...) -> None: ...
 
 class TokenizeResponse(_message.Message):
-    __slots__ = ("tokens", "truncated", "package", "unknown_words")
+    __slots__ = ("tokens", "truncated", "package", "unknown_words", "nearest_words")
     class Token(_message.Message):
         __slots__ = ("id", "piece", "start", "end", "unknown")
         ID_FIELD_NUMBER: _ClassVar[int]
@@ -46,11 +46,13 @@ class TokenizeResponse(_message.Message):
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_WORDS_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_WORDS_FIELD_NUMBER: _ClassVar[int]
     tokens: _containers.RepeatedCompositeFieldContainer[TokenizeResponse.Token]
     truncated: bool
     package: _types_pb2.PackageRef
     unknown_words: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, tokens: _Optional[_Iterable[_Union[TokenizeResponse.Token, _Mapping]]] = ..., truncated: _Optional[bool] = ..., package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., unknown_words: _Optional[_Iterable[str]] = ...) -> None: ...
+    nearest_words: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tokens: _Optional[_Iterable[_Union[TokenizeResponse.Token, _Mapping]]] = ..., truncated: _Optional[bool] = ..., package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., unknown_words: _Optional[_Iterable[str]] = ..., nearest_words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DetokenizeRequest(_message.Message):
     __slots__ = ("package", "ids", "vocabulary")
