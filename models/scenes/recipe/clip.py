@@ -182,7 +182,7 @@ def train(config, work, replicas):
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     muon = Muon(matrices, settings["muon_rate"], replicas)
     adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.98), weight_decay=0.0)
-    run = Run(os.path.join(work, "clip.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam}, replicas)
+    run = Run(os.path.join(work, "clip.pt"), settings, {"model": model}, {"muon": muon, "adam": adam}, replicas)
     pairs, batch = Pairs(config, work, f"clip {replicas.rank} {run.step}"), settings["batch"]
     right, check = torch.arange(batch, device=DEVICE), Check(config)
     while run.running():
@@ -212,13 +212,13 @@ class Check:
     """New pictures: how often the right one of 64 captions is found, and the right one of two that differ in one attribute."""
 
     def __init__(self, config):
-        scenes, self.captions, self.images = still(config, 512, seed=9)
+        scenes, self.captions, self.images = still(config, 4 * config["check"]["scenes"], seed=9)
         rng = random.Random(10)
         self.others = [caption(other_scene(scene, rng)) for scene in scenes]
 
     def __call__(self, model, text, size):
         matrix = scores(model, text, self.images, self.captions, size).cpu()
         wrong = scores(model, text, self.images, self.others, size).cpu().diagonal()
-        groups = [matrix[i : i + 64, i : i + 64] for i in range(0, 512, 64)]
+        groups = [matrix[i : i + 64, i : i + 64] for i in range(0, len(matrix), 64)]
         match = torch.cat([group.argmax(1) == torch.arange(64) for group in groups]).float().mean().item()
         return match, (matrix.diagonal() > wrong).float().mean().item()

@@ -156,9 +156,9 @@ def train_codes(config, work, replicas):
     settings, patch = config["dvae"]["train"], config["dvae"]["encoder"]["patch"]
     model = Dvae(config["dvae"], "draft_decoder").to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), settings["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(os.path.join(work, "codes.pt"), settings["minutes"], {"model": model}, {"optimizer": optimizer}, replicas)
+    run = Run(os.path.join(work, "codes.pt"), settings, {"model": model}, {"optimizer": optimizer}, replicas)
     stream, rng = batches(config, settings["batch"], f"codes {replicas.rank} {run.step}"), np.random.default_rng((run.step, replicas.rank))
-    check = to_unit(still(config, 128, seed=2)[2])
+    check = to_unit(still(config, config["check"]["scenes"], seed=2)[2])
 
     def reconstruct(x):
         values, codes = model.quantizer(model.encoder(x))
@@ -200,14 +200,14 @@ def train_decoder(config, work, replicas):
     model = load_codes(config, work)
     decoder = model.decoder.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(decoder.parameters(), settings["rate"], betas=(0.9, 0.98), weight_decay=1e-4)
-    run = Run(os.path.join(work, "decoder.pt"), settings["minutes"], {"decoder": decoder}, {"optimizer": optimizer}, replicas)
+    run = Run(os.path.join(work, "decoder.pt"), settings, {"decoder": decoder}, {"optimizer": optimizer}, replicas)
     stream, rng = batches(config, settings["batch"], f"decoder {replicas.rank} {run.step}"), np.random.default_rng((run.step, replicas.rank, 1))
-    grid, images = config["transformer"]["grid"], still(config, 128, seed=2)[2]
+    grid, images = config["transformer"]["grid"], still(config, config["check"]["scenes"], seed=2)[2]
     check_codes, check = model.encode(images).view(-1, *grid), to_unit(images)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
         images = next(stream)[1]
-        side = settings["crop"] if run.elapsed < run.seconds * (1 - settings["whole"]) else images.shape[1]
+        side = settings["crop"] if run.progress < 1 - settings["whole"] else images.shape[1]
         if side < images.shape[1]:
             images = detailed_crops(images, side, patch, rng)
         else:

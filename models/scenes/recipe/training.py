@@ -1,4 +1,5 @@
 """What the training stages share: the Muon optimiser, the learning rate over wall-clock time, and restartable runs."""
+import math
 import os
 import time
 
@@ -57,15 +58,15 @@ class Muon(torch.optim.Optimizer):
 
 
 class Run:
-    """A training run of a given number of minutes. Its state is kept in one file, from which it goes on after a stop.
+    """A training run of a given number of minutes, or of steps if these are done before. Its state is kept in one file, from which it goes on after a stop.
 
     The optimiser state of a Muon that is shared among replicas is that of the first one's share: after a stop the other
     shares' momentum starts from zero, which costs a few steps.
     """
 
-    def __init__(self, path, minutes, models, optimizers, replicas, save_every=60):
-        self.path, self.seconds, self.replicas = path, minutes * 60, replicas
-        self.save_every = min(save_every, self.seconds / 5)
+    def __init__(self, path, settings, models, optimizers, replicas, save_every=60):
+        self.path, self.seconds, self.steps, self.replicas = path, settings["minutes"] * 60, settings.get("steps", math.inf), replicas
+        self.save_every = save_every
         self.state = {**models, **optimizers}
         self.optimizers = [(optimizer, [group["lr"] for group in optimizer.param_groups]) for optimizer in optimizers.values()]
         self.step, self.elapsed, self.before, self.start = 0, 0.0, 0.0, time.monotonic()
@@ -83,18 +84,24 @@ class Run:
     def running(self):
         """Whether there is time left; the first replica's clock counts."""
         self.elapsed = self.replicas.agree(self.before + time.monotonic() - self.start)
-        return self.elapsed < self.seconds
+        return self.progress < 1
+
+    @property
+    def progress(self):
+        """The share of the run that is over."""
+        return max(self.elapsed / self.seconds, self.step / self.steps)
 
     def rates(self, warmup, decay):
-        """Linear warm-up over `warmup` steps, and a linear decay over the last share `decay` of the time."""
-        scale = min(1, (self.step + 1) / warmup) * min(1, max(0, 1 - self.elapsed / self.seconds) / decay + 0.01)
+        """Linear warm-up over `warmup` steps, and a linear decay over the last share `decay` of the run."""
+        scale = min(1, (self.step + 1) / warmup) * min(1, max(0, 1 - self.progress) / decay + 0.01)
         for optimizer, rates in self.optimizers:
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * scale
 
     def due(self):
-        """True about once a minute, in a short run more often, after saving, in the first replica."""
-        if not self.replicas.first or self.elapsed - self.saved < self.save_every:
+        """True about once a minute, and five times in a run of few steps, after saving, in the first replica."""
+        fifth = self.steps < math.inf and self.step % max(1, self.steps // 5) == 0
+        if not self.replicas.first or not (fifth or self.elapsed - self.saved >= self.save_every):
             return False
         self.save()
         return True

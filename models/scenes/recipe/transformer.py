@@ -205,7 +205,7 @@ def train(config, work, replicas):
     muon = Muon(matrices, settings["muon_rate"], replicas)
     adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.95), weight_decay=0.0)
     run = Run(
-        os.path.join(work, "transformer.pt"), settings["minutes"], {"model": model}, {"muon": muon, "adam": adam}, replicas, save_every=180)
+        os.path.join(work, "transformer.pt"), settings, {"model": model}, {"muon": muon, "adam": adam}, replicas, save_every=180)
     torch.manual_seed(1000 * run.step + replicas.rank)
     nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length, device=DEVICE), settings["batch"]
     stream = batches(config, batch, f"transformer {replicas.rank} {run.step}")
