@@ -1,10 +1,16 @@
 //! Reads a checkpoint's files: tensors by key, each held against the shape that the configuration asks for, and small texts.
 
 mod entry;
+#[cfg(test)]
+mod formats;
 mod part;
+mod pickle;
 mod safetensors;
 mod source;
 mod tensors;
+mod torch;
+mod weights;
+mod zip;
 
 use std::{
     fs,
@@ -15,19 +21,17 @@ use serde_json::Value;
 
 pub(crate) use part::Part;
 pub(crate) use tensors::Tensors;
+use weights::Weights;
 
 use crate::Error;
 
-/// Endings of files with weights; a part in a safer format comes before the same in another.
-const WEIGHTS: [&str; 6] = ["safetensors", "bin", "pt", "pth", "ckpt", "pkl"];
 const CONFIG_BYTES: u64 = 1 << 20;
 
 /// What somebody gave to be imported: a folder, or one file of weights with others beside it.
 pub(crate) struct Checkpoint {
     path: PathBuf,
     folder: PathBuf,
-    /// Files with weights, by format, then by name.
-    weights: Vec<PathBuf>,
+    weights: Vec<Weights>,
     config: Value,
 }
 
@@ -36,17 +40,9 @@ impl Checkpoint {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         if path.is_file() {
             let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-            return Ok(Self { path: path.into(), folder, weights: vec![path.into()], config: Value::Null });
+            return Ok(Self { path: path.into(), folder, weights: vec![Weights::of(path)?], config: Value::Null });
         }
-        let io = |source| Error::Io { path: path.into(), source };
-        let format = |file: &PathBuf| WEIGHTS.iter().position(|w| file.extension().is_some_and(|e| e == *w));
-        let mut weights = Vec::new();
-        for entry in fs::read_dir(path).map_err(io)? {
-            let file = entry.map_err(io)?.path();
-            weights.extend(format(&file).map(|format| (format, file)));
-        }
-        weights.sort();
-        let weights = weights.into_iter().map(|(_, file)| file).collect();
+        let weights = Weights::all(path)?;
         let config = path.join("config.json");
         let config = if config.exists() { json(&config, CONFIG_BYTES)? } else { Value::Null };
         Ok(Self { path: path.into(), folder: path.into(), weights, config })
@@ -69,7 +65,7 @@ impl Checkpoint {
 
     /// Its parts, read one after another.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Result<Part, Error>> {
-        self.weights.iter().map(|path| Part::open(path))
+        self.weights.iter().map(Part::read)
     }
 
     /// The first part that has all these keys.

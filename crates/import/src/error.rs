@@ -27,6 +27,14 @@ pub enum Error {
         /// The cause.
         source: safetensors::SafeTensorError,
     },
+    /// A file is not one of PyTorch's, or holds what cannot be read as data.
+    #[error("{path}: not a usable PyTorch file: {reason}", path = path.display())]
+    Torch {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
     /// A field of the configuration has a value that makes no sense.
     #[error("{path}: {field}: expected {expected}, found {found}", path = path.display())]
     Field {

@@ -111,7 +111,7 @@ impl Storage {
     }
 
     /// Hands the bytes in `range` to `sink`, in pieces of whole numbers; the first time, all are held against the checksum.
-    fn stream(&self, range: Range<u64>, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    pub(super) fn stream(&self, range: Range<u64>, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let check = self.checksum.filter(|_| !self.checked.load(Ordering::Relaxed));
         let whole = check.is_some() || self.deflated;
         let (mut at, end) = if whole { (0, self.bytes) } else { (range.start, range.end) };

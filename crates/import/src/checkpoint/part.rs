@@ -11,8 +11,17 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Tensors, entry::Entry, safetensors, source::Source};
+use super::{
+    Tensors,
+    entry::Entry,
+    safetensors,
+    source::Source,
+    torch,
+    weights::{self, Weights},
+};
 use crate::Error;
+
+const SAFETENSORS: &str = "safetensors";
 
 /// The tensors of a file or a set of shards, and what lies beside them.
 pub(crate) struct Part {
@@ -23,11 +32,39 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Reads what is in a file; of its tensors, only where they are.
+    /// Reads what is in a file; of its tensors, only where they are. A shard stands for all.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let source = Arc::new(Source::open(path)?);
-        let entries = safetensors::read(path, &source)?;
-        Ok(Self { path: path.into(), files: vec![source], entries, beside: Value::Null })
+        super::size(path)?;
+        Self::read(&Weights::of(path)?)
+    }
+
+    /// Reads one file or a set of shards.
+    pub(super) fn read(weights: &Weights) -> Result<Self, Error> {
+        let path = weights.path.clone();
+        let mut part = Self { path, files: Vec::new(), entries: BTreeMap::new(), beside: Value::Null };
+        for file in &weights.files {
+            let source = Arc::new(Source::open(file)?);
+            let (entries, beside) = match file.extension() {
+                Some(ending) if ending == SAFETENSORS => (safetensors::read(file, &source)?, Value::Null),
+                _ => torch::read(file, &source)?,
+            };
+            for (tensor, entry) in entries {
+                if part.entries.contains_key(&tensor) {
+                    let (expected, found) = ("a tensor of one shard only".into(), "one of another".into());
+                    return Err(Error::Tensor { path: file.clone(), tensor, expected, found });
+                }
+                part.entries.insert(tensor, entry);
+            }
+            weights::beside(&mut part.beside, beside);
+            part.files.push(source);
+        }
+        match weights.keys.iter().find(|key| !part.entries.contains_key(*key)) {
+            None => Ok(part),
+            Some(key) => {
+                let (expected, found) = ("the tensor that the list of shards names".into(), "no such tensor".into());
+                Err(Error::Tensor { path: part.path, tensor: key.clone(), expected, found })
+            }
+        }
     }
 
     /// The file, or the list of the shards.

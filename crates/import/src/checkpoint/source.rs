@@ -17,7 +17,6 @@ pub(crate) enum Source {
     /// A regular file and its size.
     File(File, u64),
     /// Bytes in memory.
-    #[cfg(test)]
     Bytes(Vec<u8>),
 }
 
@@ -33,7 +32,6 @@ impl Source {
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::File(_, bytes) => *bytes,
-            #[cfg(test)]
             Self::Bytes(bytes) => bytes.len() as u64,
         }
     }
@@ -46,7 +44,6 @@ impl Source {
                 file.seek(SeekFrom::Start(offset))?;
                 file.read_exact(buffer)
             }
-            #[cfg(test)]
             Self::Bytes(bytes) => {
                 let from = usize::try_from(offset).ok().and_then(|o| bytes.get(o..));
                 let found = from.and_then(|b| b.get(..buffer.len()));

@@ -77,6 +77,11 @@ impl<'a> Tensors<'a> {
         if self.contains(name) { self.take(name, shape).map(Some) } else { Ok(None) }
     }
 
+    /// Leaves out what the import has no use for.
+    pub(crate) fn ignore(&mut self, unused: impl Fn(&str) -> bool) {
+        self.entries.retain(|key, _| !unused(key));
+    }
+
     /// Refuses what nobody took, but for keys that begin with `ignored`.
     pub(crate) fn finish(self, ignored: Option<&str>) -> Result<(), Error> {
         let left: Vec<&str> = self.entries.keys().map(String::as_str).collect();

@@ -1,0 +1,82 @@
+//! Files that PyTorch wrote (`tests/fixtures/torch/make.py`), read back.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Checkpoint, Part};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch").join(name)
+}
+
+fn values(part: &Part, key: &str) -> Vec<f32> {
+    part.entries()[key].values().unwrap_or_else(|| panic!("{key} has no floats")).unwrap()
+}
+
+fn count(n: u8) -> Vec<f32> {
+    (0..n).map(f32::from).collect()
+}
+
+fn assert_state(part: &Part, types: usize) {
+    assert_eq!(values(part, "plain"), count(12));
+    let transposed = [0.0, 3.0, 6.0, 9.0, 1.0, 4.0, 7.0, 10.0, 2.0, 5.0, 8.0, 11.0];
+    assert_eq!((values(part, "transposed"), &part.entries()["transposed"].shape), (transposed.to_vec(), &vec![3, 4]));
+    assert_eq!((values(part, "tail"), &part.entries()["tail"].shape), (vec![6.0, 7.0, 10.0, 11.0], &vec![2, 2]));
+    assert_eq!(values(part, "tied"), count(12));
+    assert_eq!(values(part, "row"), [0.0, 1.0, 2.0, 0.0, 1.0, 2.0]);
+    assert_eq!((values(part, "scalar"), part.entries()["scalar"].shape.len()), (vec![2.5], 0));
+    for key in ["half", "bfloat", "double", "parameter", "eight", "eight_wide"].into_iter().take(types) {
+        assert_eq!(values(part, key), count(4), "{key}");
+    }
+    for (key, shown) in [("long", "I64"), ("byte", "U8"), ("flag", "BOOL")] {
+        assert!(part.entries()[key].values().is_none(), "{key} holds no floats");
+        assert_eq!(part.entries()[key].dtype.to_string(), shown);
+    }
+}
+
+#[test]
+fn a_state_dict_in_each_format_has_the_same_tensors() {
+    assert_state(&Part::open(&fixture("state.pt")).unwrap(), 6);
+    assert_state(&Part::open(&fixture("deflated.pt")).unwrap(), 6);
+    assert_state(&Part::open(&fixture("state.old.pt")).unwrap(), 4);
+    let lightning = Part::open(&fixture("lightning.ckpt")).unwrap();
+    assert_state(&lightning, 4);
+    let hyper = json!({"__class__": "argparse.Namespace", "lr": 0.001, "name": "x"});
+    assert_eq!(lightning.beside(), &json!({"hyper_parameters": hyper, "epoch": 3}));
+}
+
+#[test]
+fn whole_modules_have_the_keys_of_their_state_dicts() {
+    let keys = ["blocks.0.weight", "blocks.1.weight", "inner.weight"];
+    for name in ["module.pkl", "module.old.pkl", "script.pt", "nested.pt"] {
+        let part = Part::open(&fixture(name)).unwrap();
+        for key in keys {
+            assert_eq!(values(&part, key), count(6), "{name}: {key}");
+        }
+        let all: Vec<_> = part.entries().keys().filter(|key| !key.ends_with("steps")).collect();
+        assert_eq!(all, keys, "{name}");
+        let width = part.beside()["width"].as_u64();
+        assert!(name == "nested.pt" || width == Some(3), "{name}: {}", part.beside());
+    }
+    let nested = Part::open(&fixture("nested.pt")).unwrap();
+    let hparams = json!({"dim": 64, "depth": 2, "reversible": false, "attn_types": ["full", "axial_row"], "rate": 0.5});
+    assert_eq!(nested.beside(), &json!({"hparams": hparams, "vae_params": null, "version": "1.6.6"}));
+}
+
+#[test]
+fn shards_are_one_part() {
+    for folder in ["shards/safetensors", "shards/bin"] {
+        let checkpoint = Checkpoint::open(&fixture(folder)).unwrap();
+        let parts: Vec<Part> = checkpoint.parts().map(Result::unwrap).collect();
+        assert_eq!(parts.len(), 1, "{folder}");
+        assert_eq!((values(&parts[0], "a.weight"), values(&parts[0], "b.weight")), (count(4), count(6)));
+        let mut total = 0;
+        let mut read = |bytes| total += bytes;
+        let mut tensors = parts[0].tensors("b.", &mut read);
+        assert_eq!(tensors.take("weight", &[2, 3]).unwrap().values, count(6));
+        tensors.finish(None).unwrap();
+        assert_eq!((total, parts[0].bytes()), (24, 40));
+    }
+}
