@@ -13,6 +13,7 @@ from .grammar import OWN_BACKGROUND, STEP
 from .scenes import render
 
 SIDE = 64  # of the pictures that are compared
+WHOLE, UPPER, LOWER = slice(0, SIDE), slice(0, SIDE // 2), slice(SIDE // 2, SIDE)
 SOFT = 4
 SAME = 1e-6  # a smaller squared distance is none: two options that look alike in the part that is judged
 
@@ -59,19 +60,14 @@ def _unsaid(scene):
     return choices
 
 
-def judge(images, scene, top=0, exact=False):
-    """Pictures of one caption, uint8 [n, side, side, 3]: for each attribute, which pictures show it.
-
-    Only the part below `top`, a share of the height, is compared. `exact` asks for the scene's own place and background too.
-    An attribute of which that part tells nothing is not judged.
-    """
-    first = round(top * SIDE)
-    seen = features(np.stack([shrunk(Image.fromarray(image))[first:] for image in images]))
+def _judge(images, scene, rows, exact):
+    """`judge` for those rows of the pictures that are compared, a slice of 0 … 64."""
+    seen = features(np.stack([shrunk(Image.fromarray(image))[rows] for image in images]))
     centre = seen.mean(0)
     seen = seen - centre
 
     def drawn(scenes):
-        return features(np.stack([shrunk(render(each))[first:] for each in scenes])) - centre
+        return features(np.stack([shrunk(render(each))[rows] for each in scenes])) - centre
 
     def distances(options):
         return np.square(seen).sum(1)[:, None] + np.square(options).sum(1) - 2 * seen @ options.T
@@ -83,9 +79,23 @@ def judge(images, scene, top=0, exact=False):
         if not options:
             continue
         others = drawn([look for option in options for look in ([option] if exact else looks(option))])
-        if top:
+        if rows != WHOLE:
             apart = np.array([np.square(own - other).sum(1).min() for other in others])
             others = others[apart > SAME]
         if len(others):
             results[attribute] = distances(others).min(1) > right
     return results
+
+
+def judge(images, scene, lower=False, exact=False):
+    """Pictures of one caption, uint8 [n, side, side, 3]: for each attribute, which pictures show it.
+
+    Of two panels, both must. With `lower` the lower half alone is judged, and an attribute of which it tells nothing is not.
+    `exact` asks for the scene's own place and background too.
+    """
+    if lower:
+        return _judge(images, scene, LOWER, exact)
+    if scene.kind != "panels":
+        return _judge(images, scene, WHOLE, exact)
+    above, below = _judge(images, scene, UPPER, exact), _judge(images, scene, LOWER, exact)
+    return {attribute: right & above.get(attribute, True) for attribute, right in below.items()}

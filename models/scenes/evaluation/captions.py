@@ -1,0 +1,41 @@
+"""Pictures of captions: candidates of every caption, judged."""
+from dataclasses import asdict
+from itertools import zip_longest
+
+import numpy as np
+from PIL import Image
+
+from recipe.grammar import held_out
+from recipe.judge import judge
+
+from . import sets
+
+
+def lists(results):
+    """The judge's arrays as JSON has them."""
+    return {attribute: right.tolist() for attribute, right in results.items()}
+
+
+def _pairs(options):
+    """Unseen and seen captions in turns, so that a run that was stopped has some of both."""
+    pairs = zip_longest(sets.captions("held", options.held), sets.captions("seen", options.seen))
+    return [case for pair in pairs for case in pair if case]
+
+
+def run(service, store, options):
+    """Draw and judge every caption that has not been drawn yet."""
+    cases = _pairs(options)
+    for done, case in enumerate(cases, 1):
+        count = options.many if case.group == "held" and case.index < options.curve else options.candidates
+        name = f"captions/{case.name}"
+        kept = store.read(name)
+        if kept and len(kept["candidates"]) >= count:
+            continue
+        images, scores, started = service.draw(case.caption, count, case.seed)
+        # One row of pictures: lossless, and small enough to keep.
+        Image.fromarray(np.concatenate(images, 1)).save(store.path(name + ".webp"), lossless=True, quality=0)
+        store.write(name, {
+            "group": case.group, "index": case.index, "form": case.form, "kind": case.scene.kind, "caption": case.caption,
+            "scene": asdict(case.scene), "held_out": held_out(case.scene), "seed": case.seed,
+            "unknown_words": list(started.unknown_words), "candidates": scores, "judged": lists(judge(images, case.scene))})
+        print(f"captions {done}/{len(cases)}  {case.caption}", flush=True)

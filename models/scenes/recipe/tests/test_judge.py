@@ -1,0 +1,84 @@
+"""The judge finds every attribute in true renders, and what is wrong in others."""
+
+import pathlib
+import random
+import sys
+
+import numpy as np
+import pytest
+from harness import needs_font
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from recipe.alternatives import alternatives
+from recipe.grammar import Scene, Thing, sample, sample_held
+from recipe.judge import judge
+from recipe.scenes import pixels
+
+pytestmark = needs_font
+
+KINDS = ("one", "relation", "count", "composite", "panels")
+SCENES = {
+    "texture": Scene("one", (Thing("balloon", "purple", "", "striped"),), background="in the desert"),
+    "light": Scene("one", (Thing("house"),), light="lit from the left", shift=(16, 0)),
+    "night": Scene("one", (Thing("penguin"),), background="in the snow", light="at night"),
+    "close-up": Scene("one", (Thing("strawberry"),), camera="close-up", soft=2),
+    "from above": Scene("one", (Thing("car", "red"),), camera="from above", background="at the beach"),
+    "in the distance": Scene("one", (Thing("boat"),), camera="in the distance", shift=(-16, 0)),
+    "panels": Scene("panels", (Thing("cat"),), panel="sketch", soft=1),
+    "relation": Scene("relation", (Thing("house", "blue"), Thing("apple", "red", "", "dotted")), relation="left", shift=(0, 16)),
+    "composite": Scene("composite", (Thing("armchair"),), material="avocado"),
+    "count": Scene("count", (Thing("frog", "green"),), count=3, background="plain:white"),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_a_true_render_is_all_right_and_a_swapped_attribute_is_found(scene):
+    choices = {attribute: random.Random(attribute).choice(options) for attribute, options in alternatives(scene).items()}
+    results = judge(pixels([scene, *choices.values()]), scene)
+    assert set(results) == set(choices)
+    for place, attribute in enumerate(choices, 1):
+        assert results[attribute][0], attribute
+        assert not results[attribute][place], attribute
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_scenes_of_every_kind_are_all_right(kind):
+    rng = random.Random(kind)
+    for scene in [sample(rng, kind) for _ in range(3)]:
+        assert all(right.all() for right in judge(pixels([scene]), scene).values()), scene
+
+
+def test_what_the_caption_leaves_open_does_not_matter_unless_asked_for():
+    scene, other = Scene("one", (Thing("cat"),)), Scene("one", (Thing("cat"),), soft=3, shift=(16, 0))
+    assert judge(pixels([other]), scene)["object"].all()
+    exact = judge(pixels([scene, other]), scene, exact=True)
+    assert exact["place"].tolist() == [True, False] and exact["ground"].tolist() == [True, False]
+
+
+def test_the_lower_half_is_judged_alone():
+    scene = Scene("panels", (Thing("cat"),), panel="sketch")
+    above = pixels([scene])
+    above[:, :64] = pixels([Scene("one", (Thing("bus"),))])[:, :64]
+    assert all(right.all() for right in judge(above, scene, lower=True).values())
+    assert not all(right.all() for right in judge(above, scene).values())
+
+
+def test_an_attribute_of_which_the_lower_half_tells_nothing_is_not_judged():
+    scene = Scene("relation", (Thing("house"), Thing("apple", "red")), relation="above")
+    assert set(judge(pixels([scene]), scene, lower=True)) == {"object2", "color2", "relation"}
+
+
+def test_noise_is_borne_and_gray_is_not():
+    rng = random.Random(5)
+    noise = np.random.default_rng(5)
+    for scene in [sample_held(rng) for _ in range(4)]:
+        noisy = (pixels([scene]) + noise.normal(0, 12, (1, 128, 128, 3))).clip(0, 255).astype(np.uint8)
+        assert all(right.all() for right in judge(noisy, scene).values()), scene
+        gray = np.full((1, 128, 128, 3), 128, np.uint8)
+        assert not all(right.all() for right in judge(gray, scene).values()), scene
+
+
+def test_pictures_of_twice_the_size_are_judged_alike():
+    scene = SCENES["relation"]
+    assert all(right.all() for right in judge(pixels([scene], 2), scene).values())
