@@ -32,7 +32,6 @@ def arguments():
 def main():
     options = arguments()
     options.easel, options.package = service.binary(options.easel), options.package.resolve()
-    options.load = os.getloadavg()[0]
     wanted = options.parts or [*PARTS, "report"]
     if unknown := set(wanted) - {*PARTS, "report"}:
         raise SystemExit(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)} and report")

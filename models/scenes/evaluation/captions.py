@@ -9,6 +9,7 @@ from recipe.grammar import held_out
 from recipe.judge import judge
 
 from . import sets
+from .summary import headline
 
 
 def lists(results):
@@ -20,6 +21,15 @@ def _pairs(options):
     """Unseen and seen captions in turns, so that a run that was stopped has some of both."""
     pairs = zip_longest(sets.captions("held", options.held), sets.captions("seen", options.seen))
     return [case for pair in pairs for case in pair if case]
+
+
+def _so_far(store):
+    """One sample and the best of 16 by CLIP and caption gain, of what there is."""
+    records = store.all("captions")
+    for group in ("held", "seen"):
+        row = headline([record for record in records if record["group"] == group])
+        known = {name: row[name] for name in ("one", "clip", "likelihood", "gain", "both", "oracle") if row[name]}
+        print(f"  {group}: " + "  ".join(f"{name} {100 * value['mean']:.0f} %" for name, value in known.items()), flush=True)
 
 
 def run(service, store, options):
@@ -39,3 +49,5 @@ def run(service, store, options):
             "scene": asdict(case.scene), "held_out": held_out(case.scene), "seed": case.seed,
             "unknown_words": list(started.unknown_words), "candidates": scores, "judged": lists(judge(images, case.scene))})
         print(f"captions {done}/{len(cases)}  {case.caption}", flush=True)
+        if done % 20 == 0:
+            _so_far(store)

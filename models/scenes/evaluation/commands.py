@@ -54,23 +54,23 @@ def _avocados(store, options):
 def _examples(service, store, options):
     shown = []
     for place, words in enumerate(service.package.examples):
-        folder = store.path(f"commands/example-{place:02}")
+        name = f"commands/example-{place:02}"
+        folder = store.path(name)
         record, *_ = generate(
             options, folder, words, "--candidates", str(options.many), "--keep", "1", "--seed", str(SEED), threads=options.threads)
         best = record["pictures"][0]
-        shown.append({"caption": words, "seed": best["seed"], "candidates": options.many, "file": os.path.join(folder, best["file"])})
+        shown.append({"caption": words, "seed": best["seed"], "candidates": options.many, "file": f"{name}/{best['file']}"})
     store.write("commands/examples", shown)
 
 
 def _time(service, store, options):
-    runs, words = [], service.package.examples[0]
+    runs, words, load = [], service.package.examples[0], os.getloadavg()[0]
     for _ in range(RUNS):
         record, seconds, memory = generate(
             options, store.path("commands/timed"), words, "--candidates", str(TIMED), "--seed", str(SEED), threads=CORES)
         runs.append({"seconds": seconds, "request_seconds": record["total_seconds"], "memory_mib": memory})
-    load = os.getloadavg()[0]
     store.write("commands/time", {
-        "candidates": TIMED, "cores": CORES, "build": options.easel.parent.name, "load_before": options.load, "load_after": load, "runs": runs,
+        "candidates": TIMED, "cores": CORES, "build": options.easel.parent.name, "load": load, "runs": runs,
         **{name: median(run[name] for run in runs) for name in ("seconds", "request_seconds", "memory_mib")}})
 
 

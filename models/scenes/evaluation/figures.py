@@ -20,14 +20,15 @@ def curve(path, table, captions):
     for name, points in table.items():
         many = sorted(points)
         means = [100 * points[n]["mean"] for n in many]
-        axes.plot(many, means, "o-", label=RANKINGS[name], color=COLOURS[name], linestyle="--" if name == "oracle" else "-", markersize=4)
+        axes.plot(many, means, "o--" if name == "oracle" else "o-", label=RANKINGS[name], color=COLOURS[name], markersize=4)
         if name == "clip":
             low, high = ([100 * points[n][end] for n in many] for end in ("low", "high"))
             axes.fill_between(many, low, high, color=COLOURS[name], alpha=0.12, label="95 % of it")
     axes.set_xscale("log", base=2)
     axes.set_xticks(many, [str(n) for n in many])
     axes.axvline(32, color="#cc4444", linewidth=1, linestyle=":")
-    axes.text(31, axes.get_ylim()[0] + 1, "Ramesh et al. 2021, figure 9c:\nreturns diminish after 32", ha="right", va="bottom", fontsize=8, color="#cc4444")
+    note = "Ramesh et al. 2021, figure 9c:\nreturns diminish after 32"
+    axes.text(0.94, 0.02, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color="#cc4444")
     axes.set_xlabel("candidates drawn, N")
     axes.set_ylabel("all attributes right, %")
     axes.set_title(f"The best of N, {captions} captions of unseen combinations", fontsize=10)

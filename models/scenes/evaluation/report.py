@@ -15,6 +15,9 @@ from .summary import BEST_OF, summarise
 
 PICTURES = "evaluation/figures"
 SHOWN = 32
+# The last result that each part writes.
+NEEDED = {
+    "captions": "captions/seen-0000", "ceiling": "judge", "classification": "classification", "completion": "styles/4", "commands": "commands/time"}
 TEXT = os.path.join(os.path.dirname(__file__), "EVALUATION.template.md")
 
 
@@ -108,7 +111,7 @@ def fill(numbers):
         "time": table(["run", "seconds, start to end", "seconds, request alone", "peak memory, MiB"], [
             *([place, f"{run['seconds']:.1f}", f"{run['request_seconds']:.1f}", f"{run['memory_mib']:.0f}"] for place, run in enumerate(timed["runs"], 1)),
             ["median", *(f"{timed[name]:.1f}" for name in ("seconds", "request_seconds")), f"{timed['memory_mib']:.0f}"]]),
-        "build": timed["build"], "load": f"{timed['load_before']:.1f}", "commands": _commands(numbers["examples"])}
+        "build": timed["build"], "load": f"{timed['load']:.1f}", "commands": _commands(numbers["examples"])}
 
 
 def _captions_sheet(store, path):
@@ -144,13 +147,16 @@ def _pictures(store, numbers, folder):
     _halves_sheet(store, "style", os.path.join(folder, "style.jpg"), 8, 3)
     _halves_sheet(store, "shown", os.path.join(folder, "shown.jpg"), 5, 3)
     _halves_sheet(store, "styles", os.path.join(folder, "styles.jpg"), 5, 3)
-    cells = [(np.asarray(Image.open(each["file"]).convert("RGB")), each["caption"], f"seed {each['seed']}") for each in numbers["examples"]]
+    cells = [(np.asarray(Image.open(store.path(each["file"])).convert("RGB")), each["caption"], f"seed {each['seed']}") for each in numbers["examples"]]
     figures.sheet(os.path.join(folder, "examples.png"), cells, 5, 4)
     Image.open(store.path("commands/avocado/sheet.png")).convert("RGB").save(os.path.join(folder, "avocado.jpg"), quality=88, optimize=True)
 
 
 def run(store, options):
     """Write the text, the pictures and the numbers."""
+    missing = [part for part, name in NEEDED.items() if store.read(name) is None]
+    if missing:
+        raise SystemExit(f"not there yet: {', '.join(missing)}")
     numbers = json.loads(json.dumps(summarise(store, options.many)))
     folder = os.path.join(options.out, PICTURES)
     os.makedirs(folder, exist_ok=True)
