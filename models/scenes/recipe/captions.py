@@ -42,7 +42,9 @@ PANEL_WORDS = (
     "the exact same {noun} on the top as {style} on the bottom", "the same {noun} on the top as {style} on the bottom",
     "{named} on the top and the same {noun} as {style} on the bottom", "{named} at the top, and below it the same as {style}",
     "the same {noun} on the bottom as {style}", "{named} above and {style} of the same {noun} below")
-PANEL_STYLES = {"sketch": "a sketch", "silhouette": "a silhouette", "neon sign": "a neon sign", "pixel art": "pixel art", "sticker": "a sticker"}
+# The last, two panels alike, is never drawn, but an alternative to the others.
+PANEL_STYLES = {
+    "sketch": "a sketch", "silhouette": "a silhouette", "neon sign": "a neon sign", "pixel art": "pixel art", "sticker": "a sticker", "": "a picture"}
 OPENINGS = (
     "a picture of ", "an image of ", "a photo of ", "an illustration of ", "a painting of ", "this is ", "there is ", "draw ", "show me ", "please draw ")
 
