@@ -105,6 +105,7 @@ def fill(numbers):
         "damaged": table(["damage", "mean attribute"], [[name, percent(value)] for name, value in checks["damaged"].items()]),
         "others": percent(checks["others"]), "completion": _halves(numbers["completion"]), "style": _halves(numbers["style"]),
         "pictures": classified["pictures"], "seen": " and ".join(classified["seen"]), "top1": percent(classified["top1"]), "top5": percent(classified["top5"]),
+        "caption1": percent(classified["caption1"]), "caption5": percent(classified["caption5"]),
         "confused": "; ".join(f"{drawn} as {seen} ({count}×)" for drawn, seen, count in classified["confused"]) or "none",
         "styles": table(["style", "first label right"], [[name, percent(value)] for name, value in classified["styles"].items()]),
         "avocado": table(["of 32 samples", "share"], [[name, f"{100 * value:.0f} %"] for name, value in avocado.items()]),

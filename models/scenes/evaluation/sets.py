@@ -45,10 +45,10 @@ def captions(group, count):
 
 
 def unseen(kinds, count, name, suits=lambda scene: True):
-    """Scenes of the given kinds with a combination that was held out."""
+    """Scenes of the given kinds, in turns, with a combination that was held out."""
     rng, scenes = random.Random(f"evaluation {name}"), []
     while len(scenes) < count:
-        scene = sample(rng, rng.choice(kinds))
+        scene = sample(rng, kinds[len(scenes) % len(kinds)])
         if held_out(scene) and suits(scene):
             scenes.append(scene)
     return scenes

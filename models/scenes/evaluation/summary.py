@@ -111,7 +111,9 @@ def classification(results):
         styles[each["style"] or "none"].append(each["object"] == each["seen"][0])
     return {
         "pictures": len(results), "seen": sorted({each["object"] for each in results if not each["unseen"]}), "counts": counts.tolist(), "top1": interval([each["object"] == each["seen"][0] for each in results]),
-        "top5": interval([each["object"] in each["seen"] for each in results]), "confused": [[*pair, count] for pair, count in wrong.most_common(8)],
+        "top5": interval([each["object"] in each["seen"] for each in results]),
+        "caption1": interval([each["object"] == each["seen_by_caption"][0] for each in results]),
+        "caption5": interval([each["object"] in each["seen_by_caption"] for each in results]), "confused": [[*pair, count] for pair, count in wrong.most_common(8)],
         "styles": {style: interval(values) for style, values in sorted(styles.items())}}
 
 
