@@ -7,7 +7,7 @@ ORT := $(TOOLS)/onnxruntime/.unpacked
 PY := $(TOOLS)/python/bin/python
 PROMPT ?= an armchair in the shape of an avocado
 
-.PHONY: demo test test-deploy serve bench lint onnxruntime python clean help
+.PHONY: demo test test-deploy serve bench evaluate lint onnxruntime python recipe-python clean help
 
 help: ## this text
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,10 +20,11 @@ serve: onnxruntime ## run all five services in the foreground, the gateway on 12
 	$(CARGO) build --release --locked
 	target/release/easel serve
 
-test: onnxruntime python ## every test: Rust, Python, deployment
+test: onnxruntime python recipe-python ## every test: Rust, Python, the recipe
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python
+	PYTHONPATH=clients/python/src $(TOOLS)/recipe/bin/python -m pytest -q -rs models/scenes/recipe/tests models/scenes/evaluation/tests
 
 test-deploy: onnxruntime python ## the compose file started, manifests and alerts checked (Debian, root, podman, kubectl)
 	$(CARGO) build --workspace --all-targets --locked
@@ -31,6 +32,10 @@ test-deploy: onnxruntime python ## the compose file started, manifests and alert
 
 bench: onnxruntime ## the benchmarks of BENCHMARKS.md
 	$(CARGO) bench --locked -p easel-tests --bench overhead
+
+evaluate: onnxruntime $(TOOLS)/evaluation/.installed ## EVALUATION.md of the embedded model: hours, and it goes on where it was stopped
+	$(CARGO) build --release --locked
+	cd models/scenes && OMP_NUM_THREADS=1 ../../$(TOOLS)/evaluation/bin/python -m evaluation
 
 lint: python ## formatting, clippy, docs, the contract
 	$(CARGO) fmt --all --check
@@ -47,6 +52,16 @@ python: $(TOOLS)/python/.installed ## a Python environment with what the tests a
 $(TOOLS)/python/.installed: tools/python.txt
 	$(PYTHON) -m venv $(TOOLS)/python
 	$(PY) -m pip install --quiet --disable-pip-version-check -r tools/python.txt
+	@touch $@
+
+recipe-python: $(TOOLS)/recipe/.installed ## a Python environment for the embedded model's recipe on the CPU: a minute or two, 1.6 GB
+$(TOOLS)/recipe/.installed: tools/recipe.txt tools/recipe-python models/scenes/recipe/requirements.txt
+	$(PYTHON) tools/recipe-python $(TOOLS)/recipe
+	@touch $@
+
+$(TOOLS)/evaluation/.installed: models/scenes/evaluation/requirements.txt
+	$(PYTHON) -m venv $(TOOLS)/evaluation
+	$(TOOLS)/evaluation/bin/python -m pip install --quiet --disable-pip-version-check -r models/scenes/evaluation/requirements.txt
 	@touch $@
 
 clean: ## remove everything that was built or fetched

@@ -1,0 +1,132 @@
+"""The recipe from its first stage to a served package, with tiny.toml: what it learns falls, what is stopped goes on, and what is served
+gives the numbers of the recipe's own code."""
+
+import pytest
+from easel.v1 import decoder_pb2, decoder_pb2_grpc, ranker_pb2, ranker_pb2_grpc, sampler_pb2, sampler_pb2_grpc, types_pb2
+from PIL import Image
+
+from harness import easel, needs_font, read_tensors, reports, rows, run, service, start, stop
+
+pytestmark = needs_font
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder in which each stage is run once, in the order of the tests."""
+    return tmp_path_factory.mktemp("recipe")
+
+
+@pytest.fixture(scope="module")
+def package(work):
+    """The exported checkpoint as a package whose weights are those of the checkpoint to the bit."""
+    easel("import", work / "checkpoint", "--out", work / "exact", "--weights", "f32")
+    return work / "exact"
+
+
+@pytest.fixture(scope="module")
+def golden(work):
+    return read_tensors(work / "checkpoint" / "golden.safetensors")[0]
+
+
+def falls(output, *names):
+    """Each number is lower at the last two reports than at the first."""
+    first, *_, last, end = reports(output)
+    for name in names:
+        assert (last[name] + end[name]) / 2 < first[name], f"{name}\n{output}"
+
+
+def test_the_text_gives_two_vocabularies_and_the_words(work):
+    run("text", work)
+    words = (work / "words.txt").read_text().split()
+    assert words == sorted(words) and {"armchair", "avocado", "sketch"} <= set(words)
+    assert (work / "tokenizer.json").exists() and (work / "ranker_tokenizer.json").exists()
+
+
+def test_codes_are_learnt(work):
+    output = run("codes", work)
+    falls(output, "loss")
+    assert reports(output)[-1]["bits"] > 1, output
+
+
+def test_the_transformer_learns_and_goes_on_where_it_was_stopped(work):
+    process, first = start("transformer", work), []
+    for line in process.stdout:
+        if first := reports(line):
+            break
+    stop(process)
+    assert first, "it ended without a report"
+    output = run("transformer", work)
+    assert f"goes on from step {first[0]['step']}," in output
+    assert reports(output)[-1]["step"] > first[0]["step"]
+    falls(line + output, "train", "check", "held", "text")
+
+
+def test_the_decoder_and_the_ranker_learn(work):
+    falls(run("decoder", work), "loss")
+    run("drawn", work)
+    falls(run("clip", work), "loss")
+
+
+def test_samples_are_judged_and_shown(work):
+    output = run("judge", work)
+    assert "all right" in output
+    run("sheet", work)
+    assert Image.open(work / "sheet.png").size[0] > 12 * 128
+
+
+def test_the_export_is_a_package_that_draws(work):
+    run("export", work)
+    easel("import", work / "checkpoint", "--out", work / "package")
+    easel("package", "check", work / "package")
+    easel("generate", "a red car on the beach", "--package", work / "package", "--candidates", "2", "--seed", "1", "--out", work / "drawn", "--no-preview")
+    pictures = list((work / "drawn").glob("*-seed*.png"))
+    assert [Image.open(picture).size for picture in pictures] == [(128, 128)] * 2
+
+
+def test_the_served_encoder_gives_the_recipes_tokens(package, golden):
+    (_, height, width, _), _ = golden["scene_pixels"]
+    with service("decoder", package) as channel:
+        stub = decoder_pb2_grpc.DecoderServiceStub(channel)
+        for pixels, tokens in zip(rows(golden["scene_pixels"]), rows(golden["scene_tokens"])):
+            picture = types_pb2.Picture(width=width, height=height, rgb8=bytes(pixels))
+            assert list(stub.Encode(decoder_pb2.EncodeRequest(picture=picture)).tokens) == tokens
+
+
+def test_the_served_decoder_paints_the_recipes_pixels(package, golden):
+    with service("decoder", package) as channel:
+        stub = decoder_pb2_grpc.DecoderServiceStub(channel)
+        for tokens, expected in zip(rows(golden["greedy_tokens"]), rows(golden["greedy_pixels"])):
+            requests = (
+                decoder_pb2.DecodeRequest(header=decoder_pb2.DecodeRequest.Header(candidates=[0])),
+                decoder_pb2.DecodeRequest(chunk=types_pb2.TokenChunk(candidate=0, start=0, tokens=tokens)))
+            (answer,) = stub.Decode(iter(requests))
+            painted = answer.finished.picture.rgb8
+            assert max(abs(a - b) for a, b in zip(painted, expected, strict=True)) <= 1
+
+
+def test_the_served_sampler_draws_the_recipes_tokens(package, golden):
+    pads = max(max(row) for row in rows(golden["text_tokens"])) - golden["text_tokens"][0][1] + 1
+    greedy = types_pb2.SamplingParameters(temperature=0, guidance_scale=1)
+    with service("sampler", package) as channel:
+        stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+        for text, expected in zip(rows(golden["text_tokens"]), rows(golden["greedy_tokens"])):
+            request = sampler_pb2.SampleRequest(
+                text_tokens=[token for token in text if token < pads], candidates=[{"id": 0, "seed": 0}], parameters=greedy)
+            drawn = [token for answer in stub.Sample(request) for token in answer.chunk.tokens]
+            assert drawn == expected
+
+
+def test_the_served_ranker_gives_the_recipes_scores(package, golden):
+    (_, height, width, _), _ = golden["scene_pixels"]
+    pairs = zip(rows(golden["clip_image_embeddings"]), rows(golden["clip_text_embeddings"]))
+    expected = [sum(a * b for a, b in zip(*pair)) for pair in pairs]
+    with service("ranker", package) as channel:
+        stub = ranker_pb2_grpc.RankerServiceStub(channel)
+        for pixels, text, score in zip(rows(golden["scene_pixels"]), rows(golden["clip_text_tokens"]), expected):
+            caption = types_pb2.TextTokens(ids=text[: text.index(max(text)) + 1])
+            picture = types_pb2.Picture(width=width, height=height, rgb8=bytes(pixels))
+            requests = (
+                ranker_pb2.RankRequest(header=ranker_pb2.RankRequest.Header(caption=caption)),
+                ranker_pb2.RankRequest(candidate=ranker_pb2.RankRequest.Candidate(id=0, picture=picture)))
+            (answer,) = stub.Rank(iter(requests))
+            assert abs(answer.clip_score - score) < 1e-4
