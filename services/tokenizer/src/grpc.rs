@@ -95,13 +95,14 @@ fn tokenize(packages: &Packages<Vocabularies>, request: &v1::TokenizeRequest) ->
         end: token.span.1 as u32,
         unknown: token.unknown,
     };
-    let unknown_words = package.stage.words.as_ref().map(|words| words.unknown(prompt));
+    let unknown = package.stage.words.as_ref().map(|words| words.unknown(prompt)).unwrap_or_default();
+    let (unknown_words, nearest_words) = unknown.into_iter().map(|unknown| (unknown.word, unknown.nearest)).unzip();
     Ok(v1::TokenizeResponse {
         tokens: tokens.into_iter().map(token).collect(),
         truncated,
         package: Some(package.reference()),
-        unknown_words: unknown_words.unwrap_or_default(),
-        nearest_words: Vec::new(),
+        unknown_words,
+        nearest_words,
     })
 }
 

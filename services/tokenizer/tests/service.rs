@@ -81,7 +81,7 @@ async fn captions_become_tokens_and_text_again() {
     let mut service = Service::start().await;
     let sampler = service.tokenize("A red car, a ZEBRA", Vocabulary::Unspecified).await.unwrap();
     assert_eq!(sampler.package.as_ref().unwrap().name, "one");
-    assert_eq!(sampler.unknown_words, ["zebra"]);
+    assert_eq!((sampler.unknown_words, sampler.nearest_words), (vec!["zebra".to_owned()], vec![String::new()]));
     assert!(!sampler.truncated);
     let pieces: Vec<_> =
         sampler.tokens[..3].iter().map(|token| (token.piece.as_str(), token.start, token.end)).collect();
@@ -96,6 +96,15 @@ async fn captions_become_tokens_and_text_again() {
     let request = DetokenizeRequest { ids, ..Default::default() };
     let text = service.client.detokenize(request).await.unwrap().into_inner().text;
     assert_eq!(text.trim_start(), "a red car, a zebra");
+    service.end().await;
+}
+
+#[tokio::test]
+async fn words_that_were_not_taught_are_named_with_the_nearest_that_was() {
+    let mut service = Service::start().await;
+    let response = service.tokenize("a reed car, 2 zebras!", Vocabulary::Sampler).await.unwrap();
+    assert_eq!(response.unknown_words, ["reed", "zebras"]);
+    assert_eq!(response.nearest_words, ["red", ""]);
     service.end().await;
 }
 
