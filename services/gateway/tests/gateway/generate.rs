@@ -91,7 +91,10 @@ async fn started_tells_all_that_repeats_the_drawing() {
     assert_eq!(started.text_tokens, [2, 8, 2, 7]);
     assert_eq!(started.pieces, ["an", "armchair", "of", "avocado"]);
     assert!(started.truncated);
-    assert_eq!(started.unknown_words, ["avocado"]);
+    assert_eq!(
+        (&started.unknown_words[..], &started.nearest_words[..]),
+        (&["avocado".to_owned()][..], &["avocados".to_owned()][..])
+    );
     assert_eq!((started.image_width, started.image_height, started.given_tokens), (8, 8, 0));
 
     let seen = suite.script.seen();
@@ -115,7 +118,7 @@ async fn pictures_have_their_score_tokens_and_likelihood() {
         assert_eq!(picture.seed, seed);
         assert_eq!(picture.clip_score, Some(score(token(seed, 0))));
         assert_eq!(picture.image_tokens, (0..CELLS).map(|p| token(seed, p)).collect::<Vec<u32>>());
-        assert_eq!(picture.log_likelihood, log_likelihood(id));
+        assert_eq!((picture.log_likelihood, picture.unconditional_log_likelihood), (log_likelihood(id), None));
         let image = picture.image.as_ref().unwrap();
         assert_eq!((image.format(), image.width, image.height), (ImageFormat::Png, 8, 8));
         let decoded = image::load_from_memory(&image.data).unwrap().into_rgb8().into_raw();

@@ -2,7 +2,7 @@
 
 use easel_proto::v1::{
     Cell, GatewayServiceClassifyRequest, GatewayServiceEmbedRequest, GenerateRequest, GenerateResponse, ImagePrompt,
-    SamplingParameters, image_prompt::Region,
+    RankBy, SamplingParameters, image_prompt::Region,
 };
 use tonic::{Request, Status};
 
@@ -24,6 +24,10 @@ fn with_image(image: Vec<u8>, region: Option<Region>) -> GenerateRequest {
     GenerateRequest { image: Some(ImagePrompt { image, region }), ..request() }
 }
 
+fn tokens_ranked_by(order: RankBy) -> GenerateRequest {
+    GenerateRequest { prompt: String::new(), text_tokens: vec![1], rank_by: order.into(), ..request() }
+}
+
 fn cases() -> Vec<(&'static str, GenerateRequest)> {
     let redraw = |row, column| Some(Region::RedrawFrom(Cell { row, column }));
     let keep = |rows| Some(Region::KeepRows(rows));
@@ -37,6 +41,10 @@ fn cases() -> Vec<(&'static str, GenerateRequest)> {
         ("candidates", GenerateRequest { candidates: 10_001, ..request() }),
         ("keep", GenerateRequest { keep: 3, ..request() }),
         ("keep", GenerateRequest { keep: 1, prompt: String::new(), text_tokens: vec![1], ..request() }),
+        ("rank_by", GenerateRequest { rank_by: 5, ..request() }),
+        ("rank_by", GenerateRequest { rank_by: RankBy::CaptionGain.into(), ..request() }),
+        ("rank_by", tokens_ranked_by(RankBy::Clip)),
+        ("rank_by", tokens_ranked_by(RankBy::Both)),
         ("quality", GenerateRequest { quality: 101, ..request() }),
         ("format", GenerateRequest { format: 99, ..request() }),
         ("previews", GenerateRequest { previews: Some(65), ..request() }),
@@ -88,6 +96,10 @@ async fn what_the_package_cannot_do_is_refused() {
     let guided = parameters(|p| p.guidance_scale = Some(3.0));
     assert_eq!(field(&suite.failure(guided).await), "parameters.guidance_scale");
     assert_eq!(field(&suite.failure(GenerateRequest { keep: 1, ..request() }).await), "keep");
+    for order in [RankBy::Clip, RankBy::Both, RankBy::CaptionGain] {
+        let asked = GenerateRequest { rank_by: order.into(), ..request() };
+        assert_eq!(field(&suite.failure(asked).await), "rank_by");
+    }
     let pictured = with_image(png(8, 8), Some(Region::KeepRows(1)));
     assert_eq!(field(&suite.failure(pictured).await), "image");
 }

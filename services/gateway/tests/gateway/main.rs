@@ -6,6 +6,7 @@ mod faults;
 mod flow;
 mod generate;
 mod invalid;
+mod ranking;
 mod script;
 mod stages;
 mod suite;
