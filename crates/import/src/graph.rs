@@ -31,6 +31,13 @@ const EASEL_OPSET: i64 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Value(String);
 
+impl Value {
+    /// An optional input that is not given.
+    pub(crate) fn absent() -> Self {
+        Self(String::new())
+    }
+}
+
 /// An axis: of a fixed length, or of a length that a call chooses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Axis {

@@ -25,6 +25,8 @@ mod layers;
 mod mask;
 mod onnx;
 mod options;
+pub mod parts;
+mod picture;
 mod staging;
 mod storage;
 pub mod synthetic;

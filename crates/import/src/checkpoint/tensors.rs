@@ -48,6 +48,11 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    /// The shape of a tensor with any number of axes, none empty; none: there is no such tensor.
+    pub(crate) fn dimensions(&self, name: &str) -> Option<Vec<usize>> {
+        self.entries.get(name).map(|entry| entry.shape.clone()).filter(|shape| !shape.is_empty() && !shape.contains(&0))
+    }
+
     /// Whether there is such a tensor.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
