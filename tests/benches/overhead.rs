@@ -10,7 +10,7 @@ use std::{
 };
 
 use easel_onnx::{Clip, ImageDecoder, Options, Runtime, Transformer};
-use easel_package::{Guidance, Package};
+use easel_package::Package;
 use easel_proto::v1::{GenerateRequest, ImageFormat, generate_response::Event as Told};
 use easel_sampler::{
     engine::{Candidate, Engine, Event, Options as EngineOptions, Request},
@@ -85,7 +85,7 @@ impl Bare {
         let unconditional = manifest.guidance.as_ref().filter(|_| defaults.guidance_scale != 1.0);
         let request = Request {
             text: manifest.text.pad(text),
-            unconditional: unconditional.map(|Guidance::Tokens { ids }| manifest.text.pad(ids)),
+            unconditional: unconditional.map(|guidance| guidance.unconditional(&manifest.text, &manifest.text.pad(text))),
             candidates: (0..candidates).map(|id| Candidate { id, seed: SEED + u64::from(id) }).collect(),
             parameters: Parameters {
                 temperature: defaults.temperature,

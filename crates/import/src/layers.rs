@@ -22,6 +22,16 @@ pub(crate) struct Norm {
     pub(crate) epsilon: f32,
 }
 
+/// What a transformer scales its activations by.
+pub(crate) enum Normalization {
+    /// By mean and variance. Of weights \[heads, head width\], each head has its own.
+    Layer(Norm),
+    /// By the root mean square.
+    RootMeanSquare { weight: Tensor, epsilon: f32 },
+    /// By the largest number (dalle-pytorch's `stable`).
+    Maximum,
+}
+
 /// A two-dimensional convolution, weights \[out, in / groups, height, width\].
 pub(crate) struct Conv {
     pub(crate) weight: Tensor,
@@ -38,6 +48,8 @@ pub(crate) enum Activation {
     GeluTanh,
     /// x · σ(1.702 x).
     QuickGelu,
+    /// x · σ(x).
+    Silu,
 }
 
 impl Graph {
@@ -87,7 +99,33 @@ impl Graph {
                 let gate = self.op("Sigmoid", &[&scaled], &[]);
                 self.mul(x, &gate)
             }
+            Activation::Silu => {
+                let gate = self.op("Sigmoid", &[x], &[]);
+                self.mul(x, &gate)
+            }
         })
+    }
+
+    /// Over the last axis.
+    pub(crate) fn normalize(&mut self, x: &Value, by: &Normalization) -> Result<Value, Error> {
+        match by {
+            Normalization::Layer(norm) if norm.weight.shape.len() > 1 => {
+                let width = norm.weight.shape[norm.weight.shape.len() - 1];
+                let vector = |name: &str, value: f32| Tensor::new(name, &[width], vec![value; width]);
+                let plain = Norm { weight: vector("ones", 1.0), bias: vector("zeros", 0.0), epsilon: norm.epsilon };
+                let (normed, weight, bias) =
+                    (self.norm(x, &plain)?, self.exact(&norm.weight)?, self.exact(&norm.bias)?);
+                let scaled = self.mul(&normed, &weight);
+                Ok(self.add(&scaled, &bias))
+            }
+            Normalization::Layer(norm) => self.norm(x, norm),
+            Normalization::RootMeanSquare { weight, epsilon } => self.rms_norm(x, weight, *epsilon),
+            Normalization::Maximum => {
+                let axes = self.ints(&[-1])?;
+                let largest = self.op("ReduceMax", &[x, &axes], &[("keepdims", Attribute::Int(1))]);
+                Ok(self.op("Div", &[x, &largest], &[]))
+            }
+        }
     }
 
     /// Square kernel and stride, padding on all sides, as many groups.

@@ -12,6 +12,10 @@ pub enum Mask {
     Column,
     /// A square around the position.
     Conv,
+    /// The row so far, and no other (dalle-pytorch).
+    AxialRow,
+    /// A square with the position in its last corner (dalle-pytorch).
+    Corner,
 }
 
 impl Mask {
@@ -22,6 +26,8 @@ impl Mask {
             Self::Row => "row",
             Self::Column => "column",
             Self::Conv => "conv",
+            Self::AxialRow => "axial_row",
+            Self::Corner => "corner",
         }
     }
 }

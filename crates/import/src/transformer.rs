@@ -1,73 +1,45 @@
-//! The sampler's graph (contract `easel.sampler/1`): one builder of decoder-only transformers over \[text | image\] tokens, fed a layer at a time.
+//! The sampler's graph (contracts `easel.sampler/1` and `/2`): one builder of transformers that continue \[text | image\] tokens, fed a layer at a time.
 //!
-//! Keys and values are no inputs of the graph: the operator `easel.Attention` writes the rows' own into the engine's pool at (slot, layer, position) and reads
-//! back those that the layer's mask lets each row see. Its inputs are `query`, `key`, `value` f32 \[n, heads · head width\], `slots` i64 \[n\] and
-//! `positions` i64 \[n\], its output `context` f32 \[n, heads · head width\].
+//! What families differ in is told by [`Geometry`], [`Embedding`], [`Layer`] and [`Head`]. Keys and values are no inputs of the graph: the operators of the
+//! domain `easel` write the rows' own into the engine's pool at (slot, layer, position) and read back what each row may see.
+
+mod attention;
+mod parts;
 
 use crate::{
-    Error, Mask,
+    Error,
     graph::{Attribute, Axis, Graph, Value},
-    layers::{Activation, Linear, Norm},
+    layers::Normalization,
     onnx::DataType,
     tensor::Tensor,
 };
 
-/// Sizes of the whole network.
-pub(crate) struct Geometry {
-    pub(crate) width: usize,
-    pub(crate) heads: usize,
-    pub(crate) layers: usize,
-    pub(crate) text_length: usize,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) codebook: usize,
-    /// Side of the square that [`Mask::Conv`] sees.
-    pub(crate) kernel: usize,
-    /// Applied to q · k.
-    pub(crate) attention_scale: f32,
-    /// ε of the root mean square that q and k are divided by, head by head; none: they are not.
-    pub(crate) qk_norm: Option<f32>,
-    pub(crate) activation: Activation,
-}
+pub(crate) use parts::{
+    Attention, Count, CrossAttention, Embedding, Geometry, Head, HeadNorm, Layer, Mlp, Pairs, Rotary, Streams,
+};
 
-/// Token and position tables.
-pub(crate) struct Embedding {
-    /// \[text ids, width\]
-    pub(crate) text: Tensor,
-    /// \[codebook, width\]
-    pub(crate) image: Tensor,
-    /// \[text length + cells, width\]
-    pub(crate) position: Tensor,
-}
-
-pub(crate) struct Layer {
-    pub(crate) mask: Mask,
-    pub(crate) attention_norm: Norm,
-    /// Queries, then keys, then values.
-    pub(crate) qkv: Linear,
-    pub(crate) out: Linear,
-    pub(crate) mlp_norm: Norm,
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
-}
-
-/// From the last layer to logits.
-pub(crate) struct Head {
-    pub(crate) norm: Norm,
-    pub(crate) linear: Linear,
+/// The graph's inputs.
+struct Inputs {
+    slots: Value,
+    positions: Value,
+    logit_rows: Value,
 }
 
 /// A graph under construction: [`Transformer::start`], then [`Transformer::layer`] for each layer, then [`Transformer::finish`].
 pub(crate) struct Transformer {
     geometry: Geometry,
     graph: Graph,
-    slots: Value,
-    positions: Value,
-    logit_rows: Value,
+    inputs: Inputs,
     /// The image embedding and its values, in case the head is the same matrix.
     image: (Value, Tensor),
+    rotation: Option<attention::Rotation>,
     hidden: Value,
+    /// Of reversible layers, the stream that the MLPs add to.
+    second: Option<Value>,
     layers: usize,
+    shifts: usize,
+    /// Whether `hidden` is but of the rows that are asked for logits.
+    cut: bool,
 }
 
 impl Transformer {
@@ -77,6 +49,10 @@ impl Transformer {
         let positions = graph.input("positions", DataType::Int64, &n);
         let slots = graph.input("slots", DataType::Int64, &n);
         let logit_rows = graph.input("logit_rows", DataType::Int64, &[Axis::Free("m")]);
+        let places = match geometry.count {
+            Count::Positions => positions.clone(),
+            Count::Ordinals => graph.input("ordinals", DataType::Int64, &n),
+        };
         graph.scope("embedding");
         let text_ids = embedding.text.shape[0] as i64;
         let tables = [graph.weight(&embedding.text)?, graph.weight(&embedding.image)?];
@@ -86,86 +62,122 @@ impl Transformer {
         let is_image = graph.cast(&is_image, DataType::Int64);
         let offset = graph.mul(&is_image, &text_ids);
         let ids = graph.add(&token_ids, &offset);
-        let places = graph.weight(&embedding.position)?;
-        let (tokens, places) = (graph.gather(&table, &ids), graph.gather(&places, &positions));
-        let hidden = graph.add(&tokens, &places);
+        let position = embedding.position.map(|table| graph.weight(&table)).transpose()?;
+        let mut hidden = graph.gather(&table, &ids);
+        if let Some(table) = position {
+            let position = graph.gather(&table, &places);
+            hidden = graph.add(&hidden, &position);
+        }
+        if let Some(norm) = &embedding.norm {
+            hidden = graph.normalize(&hidden, norm)?;
+        }
+        let rotation =
+            embedding.rotary.map(|rotary| attention::Rotation::new(&mut graph, &rotary, &places)).transpose()?;
+        let second = (geometry.streams == Streams::Reversible).then(|| hidden.clone());
         let [_, image] = tables;
-        let image = (image, embedding.image);
-        Ok(Self { geometry, graph, slots, positions, logit_rows, image, hidden, layers: 0 })
+        let (image, inputs) = ((image, embedding.image), Inputs { slots, positions, logit_rows });
+        let (layers, shifts, cut) = (0, 0, false);
+        Ok(Self { geometry, graph, inputs, image, rotation, hidden, second, layers, shifts, cut })
     }
 
     pub(crate) fn layer(&mut self, layer: &Layer) -> Result<(), Error> {
         let last = self.layers + 1 == self.geometry.layers;
+        // What follows the last attention matters only where logits are asked for, unless it keeps something of every row.
+        let cut = last && layer.cross.is_none() && !layer.mlp.shift;
         self.graph.scope(format!("layers.{}", self.layers));
-        let normed = self.graph.norm(&self.hidden, &layer.attention_norm)?;
+        let own = &layer.attention;
+        let from = self.second.clone().unwrap_or_else(|| self.hidden.clone());
+        let normed = self.prepare(&from, own.norm.as_ref(), own.shift)?;
         let mut context = self.attention(&normed, layer)?;
-        if last {
-            // What follows the last attention matters only where logits are asked for.
-            context = self.graph.gather(&context, &self.logit_rows);
-            self.hidden = self.graph.gather(&self.hidden, &self.logit_rows);
+        if cut {
+            context = self.graph.gather(&context, &self.inputs.logit_rows);
+            self.cut();
         }
-        let graph = &mut self.graph;
-        let attended = graph.linear(&context, &layer.out)?;
-        let hidden = graph.add(&self.hidden, &attended);
-        let normed = graph.norm(&hidden, &layer.mlp_norm)?;
-        let up = graph.linear(&normed, &layer.up)?;
-        let up = graph.activate(&up, self.geometry.activation)?;
-        let down = graph.linear(&up, &layer.down)?;
-        self.hidden = graph.add(&hidden, &down);
+        let attended = self.graph.linear(&context, &own.out)?;
+        self.hidden = self.add(&self.hidden.clone(), &attended, own.post_norm.as_ref())?;
+        if let Some(cross) = &layer.cross {
+            let normed = self.prepare(&self.hidden.clone(), cross.norm.as_ref(), false)?;
+            let context = self.cross_attention(&normed, cross)?;
+            let attended = self.graph.linear(&context, &cross.out)?;
+            self.hidden = self.add(&self.hidden.clone(), &attended, cross.post_norm.as_ref())?;
+        }
+        let down = self.mlp(&self.hidden.clone(), &layer.mlp)?;
+        let post_norm = layer.mlp.post_norm.as_ref();
+        match self.second.take() {
+            Some(second) => self.second = Some(self.add(&second, &down, post_norm)?),
+            None => self.hidden = self.add(&self.hidden.clone(), &down, post_norm)?,
+        }
         self.layers += 1;
         Ok(())
     }
 
-    fn attention(&mut self, x: &Value, layer: &Layer) -> Result<Value, Error> {
-        let Geometry { width, heads, .. } = self.geometry;
-        let graph = &mut self.graph;
-        let qkv = graph.linear(x, &layer.qkv)?;
-        let [query, key, value] = if let Some(epsilon) = self.geometry.qk_norm {
-            let sizes = graph.ints(&[2 * width as i64, width as i64])?;
-            let [qk, value] = graph.op_of("Split", &[&qkv, &sizes], &[("axis", Attribute::Int(1))]);
-            let qk = graph.reshape(&qk, &[0, 2 * heads as i64, (width / heads) as i64])?;
-            let ones = Tensor::new("ones", &[width / heads], vec![1.0; width / heads]);
-            let qk = graph.rms_norm(&qk, &ones, epsilon)?;
-            let qk = graph.reshape(&qk, &[0, 2 * width as i64])?;
-            let sizes = graph.ints(&[width as i64, width as i64])?;
-            let [query, key] = graph.op_of("Split", &[&qk, &sizes], &[("axis", Attribute::Int(1))]);
-            [query, key, value]
-        } else {
-            let sizes = graph.ints(&[width as i64; 3])?;
-            graph.op_of("Split", &[&qkv, &sizes], &[("axis", Attribute::Int(1))])
-        };
-        let attributes = self.attention_attributes(layer.mask);
-        let inputs = [&query, &key, &value, &self.slots, &self.positions];
-        Ok(self.graph.easel_op("Attention", &inputs, &attributes, &[Axis::Free("n"), Axis::Of(width)]))
+    /// Leaves the rows that are asked for logits.
+    fn cut(&mut self) {
+        self.cut = true;
+        self.hidden = self.graph.gather(&self.hidden, &self.inputs.logit_rows);
+        self.second = self.second.take().map(|second| self.graph.gather(&second, &self.inputs.logit_rows));
     }
 
-    fn attention_attributes(&self, mask: Mask) -> Vec<(&'static str, Attribute)> {
-        let g = &self.geometry;
-        let mut attributes = vec![
-            ("layer", Attribute::Int(self.layers as i64)),
-            ("heads", Attribute::Int(g.heads as i64)),
-            ("mask", Attribute::Text(mask.name())),
-            ("text_length", Attribute::Int(g.text_length as i64)),
-            ("rows", Attribute::Int(g.rows as i64)),
-            ("columns", Attribute::Int(g.columns as i64)),
-            ("scale", Attribute::Float(g.attention_scale)),
-        ];
-        if mask == Mask::Conv {
-            attributes.push(("kernel", Attribute::Int(g.kernel as i64)));
+    /// What a part of a layer reads of a stream.
+    fn prepare(&mut self, x: &Value, norm: Option<&Normalization>, shift: bool) -> Result<Value, Error> {
+        let normed = norm.map(|norm| self.graph.normalize(x, norm)).transpose()?.unwrap_or_else(|| x.clone());
+        if !shift {
+            return Ok(normed);
         }
-        attributes
+        let inputs = [&normed, &self.inputs.slots, &self.inputs.positions];
+        let attributes = [("shift", Attribute::Int(self.shifts as i64))];
+        self.shifts += 1;
+        Ok(self.graph.easel_op("Shift", &inputs, &attributes, &[Axis::Free("n"), Axis::Of(self.geometry.width)]))
+    }
+
+    /// What a part of a layer adds to a stream.
+    fn add(&mut self, x: &Value, part: &Value, norm: Option<&Normalization>) -> Result<Value, Error> {
+        let normed = norm.map(|norm| self.graph.normalize(part, norm)).transpose()?;
+        Ok(self.graph.add(x, normed.as_ref().unwrap_or(part)))
+    }
+
+    fn mlp(&mut self, x: &Value, mlp: &Mlp) -> Result<Value, Error> {
+        let normed = self.prepare(x, mlp.norm.as_ref(), mlp.shift)?;
+        let graph = &mut self.graph;
+        let up = graph.linear(&normed, &mlp.up)?;
+        let mut inner = match &mlp.gate {
+            None => graph.activate(&up, mlp.activation)?,
+            Some(gate) => {
+                let gate = graph.linear(&normed, gate)?;
+                let gate = graph.activate(&gate, mlp.activation)?;
+                graph.mul(&gate, &up)
+            }
+        };
+        if let Some(norm) = &mlp.mid_norm {
+            inner = graph.normalize(&inner, norm)?;
+        }
+        graph.linear(&inner, &mlp.down)
     }
 
     pub(crate) fn finish(mut self, head: &Head) -> Result<Graph, Error> {
         assert_eq!(self.layers, self.geometry.layers, "every layer was given");
+        self.graph.scope("head");
+        if !self.cut {
+            self.cut();
+        }
         let graph = &mut self.graph;
-        graph.scope("head");
-        let normed = graph.norm(&self.hidden, &head.norm)?;
+        let mut x = self.hidden;
+        if let Some(second) = &self.second {
+            let (sum, half) = (graph.add(&x, second), graph.float(0.5)?);
+            x = graph.mul(&sum, &half);
+        }
+        for norm in &head.norms {
+            x = graph.normalize(&x, norm)?;
+        }
+        if let Some((linear, activation)) = &head.inner {
+            let inner = graph.linear(&x, linear)?;
+            x = graph.activate(&inner, *activation)?;
+        }
         let (image, values) = &self.image;
         let logits = if head.linear.weight.values == values.values {
             // A head tied to the embedding is stored once.
             let weight = graph.transpose(image, &[1, 0]);
-            let logits = graph.op("MatMul", &[&normed, &weight], &[]);
+            let logits = graph.op("MatMul", &[&x, &weight], &[]);
             match &head.linear.bias {
                 Some(bias) => {
                     let bias = graph.weight(bias)?;
@@ -174,7 +186,7 @@ impl Transformer {
                 None => logits,
             }
         } else {
-            graph.linear(&normed, &head.linear)?
+            graph.linear(&x, &head.linear)?
         };
         let shape = [Axis::Free("m"), Axis::Of(self.geometry.codebook)];
         graph.output(&logits, "logits", DataType::Float, &shape);

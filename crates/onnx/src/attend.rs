@@ -14,9 +14,10 @@ pub(crate) const LANES: usize = 8;
 
 type Lanes = [f32; LANES];
 
-/// The positions that a token sees: text 0 … text − 1, then image runs, counted from `image_start`.
+/// The positions that a token sees: text `first` … `text` − 1, then image runs, counted from `image_start`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
+    pub(crate) first: usize,
     pub(crate) text: usize,
     pub(crate) image_start: usize,
     pub(crate) image: Runs,
@@ -25,13 +26,13 @@ pub(crate) struct Seen {
 impl Seen {
     /// How many positions.
     pub(crate) fn positions(self) -> usize {
-        self.text + self.image.positions()
+        self.text - self.first + self.image.positions()
     }
 
     #[inline(always)]
     fn ranges(self) -> impl Iterator<Item = Range<usize>> {
         let image = self.image.ranges().map(move |run| run.start + self.image_start..run.end + self.image_start);
-        std::iter::once(0..self.text).chain(image)
+        std::iter::once(self.first..self.text).chain(image)
     }
 }
 
@@ -296,7 +297,7 @@ mod tests {
             let (keys, values, query) = (plane(), plane(), plane());
             let own = Planes { keys: &keys, values: &values };
             let head = Head { prefix_length: 0, prefix: own, own };
-            let seen = Seen { text: 16, image_start: 16, image: Mask::Convolution(5).runs(8, 63) };
+            let seen = Seen { first: 3, text: 16, image_start: 16, image: Mask::Convolution(5).runs(8, 63) };
             let mut contexts = [vec![0.0; width], vec![0.0; width]];
             let [any, avx2] = &mut contexts;
             attend_with::<Lanes>(&query[..width], 0.3, seen, &head, &mut Scratch::default(), any);

@@ -21,6 +21,7 @@ pub(crate) struct Port {
     name: &'static str,
     element: TensorElementType,
     dimensions: Vec<Dimension>,
+    optional: bool,
 }
 
 impl Port {
@@ -29,7 +30,12 @@ impl Port {
         element: TensorElementType,
         dimensions: impl IntoIterator<Item = Dimension>,
     ) -> Self {
-        Self { name, element, dimensions: dimensions.into_iter().collect() }
+        Self { name, element, dimensions: dimensions.into_iter().collect(), optional: false }
+    }
+
+    /// A graph may do without it.
+    pub(crate) fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -64,7 +70,7 @@ fn describe(found: &ValueType) -> String {
     format!("{ty} [{}]", shape.join(", "))
 }
 
-/// Fails unless `found` are exactly the `expected` ones, in any order. `side` is `input` or `output`.
+/// Fails unless `found` are exactly the `expected` ones, but for optional ones, in any order. `side` is `input` or `output`.
 pub(crate) fn check(file: &str, side: &str, found: &[Outlet], expected: &[Port]) -> Result<(), Error> {
     let fail = |name: &str, expected: String, found: String| {
         Err(Error::Contract { file: file.into(), item: format!("{side} {name}"), expected, found })
@@ -73,6 +79,7 @@ pub(crate) fn check(file: &str, side: &str, found: &[Outlet], expected: &[Port])
         match found.iter().find(|outlet| outlet.name() == port.name) {
             Some(outlet) if port.accepts(outlet.dtype()) => (),
             Some(outlet) => return fail(port.name, port.to_string(), describe(outlet.dtype())),
+            None if port.optional => (),
             None => return fail(port.name, port.to_string(), "none".into()),
         }
     }

@@ -64,6 +64,11 @@ impl Graph {
         self.device
     }
 
+    /// Whether the graph has an input that the contract makes optional.
+    pub(crate) fn has_input(&self, name: &str) -> bool {
+        self.session.inputs().iter().any(|input| input.name() == name)
+    }
+
     /// Runs the graph; `inputs` are by name.
     pub(crate) fn run(&mut self, inputs: Vec<(&str, SessionInputValue<'_>)>) -> Result<DynValue, Error> {
         let failed = |error: ort::Error| Error::Graph { file: self.file.clone(), reason: error.to_string() };
@@ -140,7 +145,7 @@ impl Loader<'_> {
         if self.operators.is_some() {
             tracing::info!(
                 graph = self.file,
-                "easel.Attention runs on the cpu, the rest on cuda; tensors are copied between"
+                "easel's own operators run on the cpu, the rest on cuda; tensors are copied between"
             );
         }
         Ok(session)

@@ -29,6 +29,7 @@ mod pool;
 mod runtime;
 #[cfg(test)]
 mod test;
+mod text_encoder;
 mod transformer;
 
 pub use clip::Clip;

@@ -1,4 +1,4 @@
-//! Which earlier image positions an image position sees (Ramesh et al. 2021, appendix B.1).
+//! Which earlier image positions an image position sees (Ramesh et al. 2021, appendix B.1; dalle-pytorch, attention.py).
 
 use std::ops::Range;
 
@@ -13,18 +13,28 @@ pub(crate) enum Mask {
     Column,
     /// A square of this many rows and columns around the position.
     Convolution(usize),
+    /// The row so far, and no other.
+    AxialRow,
+    /// A square of this many rows and columns with the position in its last corner.
+    Corner(usize),
 }
 
 impl Mask {
     /// The mask called `name` in a graph.
     pub(crate) fn parse(name: &str, kernel: Option<i64>) -> Result<Self, String> {
-        match (name, kernel) {
-            ("full", _) => Ok(Self::Full),
-            ("row", _) => Ok(Self::Row),
-            ("column", _) => Ok(Self::Column),
-            ("conv", Some(kernel @ 1..=65535)) => Ok(Self::Convolution(kernel as usize)),
-            ("conv", kernel) => Err(format!("kernel: expected 1 … 65535, found {kernel:?}")),
-            _ => Err(format!("mask: expected full, row, column or conv, found {name:?}")),
+        let kernel = kernel.map_or(Err("none".to_owned()), |kernel| match kernel {
+            1..=65535 => Ok(kernel as usize),
+            _ => Err(kernel.to_string()),
+        });
+        let kernel = kernel.map_err(|found| format!("kernel: expected 1 … 65535, found {found}"));
+        match name {
+            "full" => Ok(Self::Full),
+            "row" => Ok(Self::Row),
+            "column" => Ok(Self::Column),
+            "conv" => kernel.map(Self::Convolution),
+            "axial_row" => Ok(Self::AxialRow),
+            "corner" => kernel.map(Self::Corner),
+            _ => Err(format!("mask: expected full, row, column, conv, axial_row or corner, found {name:?}")),
         }
     }
 
@@ -40,6 +50,11 @@ impl Mask {
                 let left = column.saturating_sub(kernel / 2);
                 let right = (column + kernel / 2).min(columns - 1);
                 (top * columns + left, right - left + 1, row - top + 1)
+            }
+            Self::AxialRow => (row * columns, columns, 1),
+            Self::Corner(kernel) => {
+                let (top, left) = ((row + 1).saturating_sub(kernel), (column + 1).saturating_sub(kernel));
+                (top * columns + left, column - left + 1, row - top + 1)
             }
         };
         Runs { start, length, stride: columns, count, end: q + 1 }
@@ -87,6 +102,12 @@ mod tests {
                 Mask::Full => true,
                 Mask::Row => q - k <= columns,
                 Mask::Column => (q - k).is_multiple_of(columns),
+                Mask::AxialRow => q / columns == k / columns,
+                Mask::Corner(kernel) => {
+                    q / columns - k / columns < kernel
+                        && k % columns <= q % columns
+                        && q % columns - k % columns < kernel
+                }
                 Mask::Convolution(kernel) => {
                     distance(q / columns, k / columns) <= kernel / 2 && distance(q % columns, k % columns) <= kernel / 2
                 }
@@ -95,10 +116,11 @@ mod tests {
 
     #[test]
     fn runs_are_the_positions_of_the_definition() {
-        let masks =
-            [Mask::Full, Mask::Row, Mask::Column, Mask::Convolution(1), Mask::Convolution(3), Mask::Convolution(11)];
+        let squares = [1, 3, 5, 11].into_iter().flat_map(|kernel| [Mask::Convolution(kernel), Mask::Corner(kernel)]);
+        let masks: Vec<Mask> =
+            [Mask::Full, Mask::Row, Mask::Column, Mask::AxialRow].into_iter().chain(squares).collect();
         for (rows, columns) in [(1, 1), (1, 9), (9, 1), (4, 7), (8, 8), (13, 5)] {
-            for mask in masks {
+            for &mask in &masks {
                 for q in 0..rows * columns {
                     let expected: Vec<usize> = (0..rows * columns).filter(|&k| sees(mask, columns, q, k)).collect();
                     let found: Vec<usize> = mask.runs(columns, q).ranges().flatten().collect();

@@ -1,18 +1,27 @@
-//! The operator `easel.Attention`, version 1: attention over keys and values that live in a pool outside of the graph.
+//! Easel's own operators, version 1: they read and write a pool outside of the graph. In all of them `slots` and `positions` are i64 \[n\].
 //!
-//! Inputs `query`, `key`, `value` f32 \[n, heads · head_width\], `slots`, `positions` i64 \[n\]; output `context` f32 \[n, heads · head_width\].
-//! Attributes: `layer`, `heads`, `text_length`, `rows`, `columns` (integers), `mask` (`full`, `row`, `column`, `conv`), `kernel` (an integer, for
-//! `conv`), `scale` (a float). Every row's key and value are stored at (slot, layer, position); then a text row reads the text so far, and an image
-//! row all the text and the image positions of the mask.
+//! `easel.Attention`: inputs `query` f32 \[n, query_heads · head_width\], `key`, `value` f32 \[n, heads · head_width\], `slots`, `positions`; output `context`,
+//! shaped as `query`. Attributes: `layer`, `heads`, `query_heads` (as many as `heads` where it is missing; neighbours share a key), `text_length`, `rows`,
+//! `columns` (integers), `mask` (`full`, `row`, `column`, `conv`, `axial_row`, `corner`), `kernel` (an integer, for `conv` and `corner`), `text` (`seen` or
+//! `hidden`; seen where it is missing), `scale` (a float). Every row's key and value are stored at (slot, layer, position); then a text row reads the
+//! text so far, and an image row all the text, unless it is hidden, and the image positions of the mask. `text_length` may be less than the
+//! sequence's: then the mask counts the last text positions as image.
+//!
+//! `easel.CrossAttention`: inputs `query`, `slots`, `positions`; output `context`; attributes `layer`, `heads`, `query_heads`, `text_length`, `scale`. Reads the keys
+//! and values of all the text, which the text encoder has put there.
+//!
+//! `easel.Shift`: see [`shift`].
+
+mod shift;
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput},
-    value::TensorElementType,
+    value::{TensorElementType, ValueRef},
 };
 
 use crate::{
@@ -28,43 +37,65 @@ const PARALLEL_FROM: usize = 1 << 17;
 /// The pool as the operator and the engine share it. Only one of them holds it at a time, since a session runs with its engine borrowed mutably.
 pub(crate) type SharedPool = Arc<Mutex<Pool>>;
 
-/// What the operator and the engine share.
+/// What the operators and the engine share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: SharedPool,
-    /// For every layer, the nodes made for it.
-    nodes: Arc<Mutex<Vec<u32>>>,
+    nodes: Arc<Mutex<Nodes>>,
+}
+
+/// The nodes made for every layer and shift.
+#[derive(Debug)]
+struct Nodes {
+    attention: Vec<u32>,
+    cross_attention: Vec<u32>,
+    shift: Vec<u32>,
 }
 
 impl Shared {
     pub(crate) fn new(pool: Pool) -> Self {
-        let nodes = Arc::new(Mutex::new(vec![0; pool.geometry().layers]));
-        Self { pool: Arc::new(Mutex::new(pool)), nodes }
+        let Geometry { layers, shifts, .. } = pool.geometry();
+        let nodes = Nodes { attention: vec![0; layers], cross_attention: vec![0; layers], shift: vec![0; shifts] };
+        Self { pool: Arc::new(Mutex::new(pool)), nodes: Arc::new(Mutex::new(nodes)) }
     }
 
     pub(crate) fn domain(&self) -> ort::Result<OperatorDomain> {
-        OperatorDomain::new("easel")?.add(Attention(self.clone()))
+        let domain = OperatorDomain::new("easel")?.add(Attention(self.clone()))?;
+        domain.add(CrossAttention(self.clone()))?.add(shift::Shift(self.clone()))
     }
 
-    /// Fails unless the graph that was loaded has one node for each layer.
-    pub(crate) fn check_layers(&self, file: &str) -> Result<(), Error> {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        match nodes.iter().position(|&nodes| nodes != 1) {
-            Some(layer) => Err(Error::Contract {
-                file: file.into(),
-                item: format!("attention of layer {layer}"),
-                expected: "one node".into(),
-                found: nodes[layer].to_string(),
-            }),
-            None => Ok(()),
+    fn geometry(&self) -> Geometry {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).geometry()
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails unless the graph that was loaded has one node for each layer and shift, and, beside a text encoder, one more across for each layer.
+    pub(crate) fn check_nodes(&self, file: &str, text_encoder: bool) -> Result<(), Error> {
+        let nodes = self.nodes();
+        let across = u32::from(text_encoder);
+        let kinds = [
+            ("attention of layer", &nodes.attention, 1),
+            ("cross-attention of layer", &nodes.cross_attention, across),
+            ("shift", &nodes.shift, 1),
+        ];
+        for (kind, nodes, expected) in kinds {
+            if let Some(i) = nodes.iter().position(|&nodes| nodes != expected) {
+                let expected = if expected == 1 { "one node" } else { "no node" };
+                let (item, found) = (format!("{kind} {i}"), nodes[i].to_string());
+                return Err(Error::Contract { file: file.into(), item, expected: expected.into(), found });
+            }
         }
+        Ok(())
     }
 }
 
 struct Attention(Shared);
 
 impl Operator for Attention {
-    type Kernel<'a> = Layer;
+    type Kernel<'a> = SelfLayer;
 
     fn name(&self) -> &str {
         "Attention"
@@ -79,77 +110,122 @@ impl Operator for Attention {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<Layer> {
-        let geometry = self.0.pool.lock().unwrap_or_else(PoisonError::into_inner).geometry();
-        let layer = Layer::of(context, geometry, &self.0.pool).map_err(ort::Error::new)?;
-        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner)[layer.layer] += 1;
+    fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<SelfLayer> {
+        let layer = SelfLayer::of(context, &self.0).map_err(ort::Error::new)?;
+        self.0.nodes().attention[layer.layer.index] += 1;
         Ok(layer)
     }
 }
 
-/// One node.
+struct CrossAttention(Shared);
+
+impl Operator for CrossAttention {
+    type Kernel<'a> = CrossLayer;
+
+    fn name(&self) -> &str {
+        "CrossAttention"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let (float, int) = (TensorElementType::Float32, TensorElementType::Int64);
+        [float, int, int].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<CrossLayer> {
+        let layer = Layer::of(context, &self.0).map_err(ort::Error::new)?;
+        self.0.nodes().cross_attention[layer.index] += 1;
+        Ok(CrossLayer(layer))
+    }
+}
+
+/// What both kinds of nodes have.
 struct Layer {
     pool: SharedPool,
     geometry: Geometry,
-    layer: usize,
-    mask: Mask,
+    index: usize,
+    query_heads: usize,
+    /// Text positions, as the node counts them.
+    text_length: usize,
     scale: f32,
+}
+
+fn number(context: &KernelContext<'_>, name: &str) -> Result<usize, String> {
+    let number = context.get::<i64>(name).ok_or(format!("attention has no attribute {name}"))?;
+    usize::try_from(number).map_err(|_| format!("attention's {name}: expected 0 or more, found {number}"))
+}
+
+fn equal(context: &KernelContext<'_>, name: &str, expected: usize) -> Result<(), String> {
+    match number(context, name)? {
+        found if found == expected => Ok(()),
+        found => Err(format!("attention's {name}: expected {expected}, found {found}")),
+    }
 }
 
 impl Layer {
     /// Reads the attributes and holds them against the manifest's geometry.
-    fn of(context: &KernelContext<'_>, geometry: Geometry, pool: &SharedPool) -> Result<Self, String> {
-        let number = |name: &str| context.get::<i64>(name).ok_or(format!("attention has no attribute {name}"));
-        let equal = |name: &str, expected: usize| match number(name)? {
-            found if usize::try_from(found) == Ok(expected) => Ok(()),
-            found => Err(format!("attention's {name}: expected {expected}, found {found}")),
-        };
-        equal("heads", geometry.heads)?;
-        equal("text_length", geometry.text_length)?;
-        equal("rows", geometry.rows)?;
-        equal("columns", geometry.columns)?;
-        let layer = number("layer")?;
-        let layer = usize::try_from(layer)
-            .ok()
-            .filter(|&layer| layer < geometry.layers)
-            .ok_or_else(|| format!("attention's layer: expected 0 … {}, found {layer}", geometry.layers - 1))?;
-        let mask = context.get::<String>("mask").ok_or("attention has no attribute mask")?;
-        let mask = Mask::parse(&mask, context.get("kernel")).map_err(|reason| format!("attention's {reason}"))?;
-        let scale = context.get::<f32>("scale").ok_or("attention has no attribute scale")?;
-        Ok(Self { pool: pool.clone(), geometry, layer, mask, scale })
-    }
-
-    /// What the token at `position` reads.
-    fn seen(&self, position: usize) -> Seen {
-        let Geometry { text_length, columns, .. } = self.geometry;
-        match position.checked_sub(text_length) {
-            None => Seen { text: position + 1, image_start: text_length, image: Runs::NONE },
-            Some(q) => Seen { text: text_length, image_start: text_length, image: self.mask.runs(columns, q) },
+    fn of(context: &KernelContext<'_>, shared: &Shared) -> Result<Self, String> {
+        let geometry = shared.geometry();
+        equal(context, "heads", geometry.heads)?;
+        let index = number(context, "layer")?;
+        if index >= geometry.layers {
+            return Err(format!("attention's layer: expected 0 … {}, found {index}", geometry.layers - 1));
         }
+        let text_length = number(context, "text_length")?;
+        if text_length > geometry.text_length {
+            let expected = format_args!("at most {}", geometry.text_length);
+            return Err(format!("attention's text_length: expected {expected}, found {text_length}"));
+        }
+        let query_heads = match context.get::<i64>("query_heads") {
+            Some(_) => number(context, "query_heads")?,
+            None => geometry.heads,
+        };
+        if query_heads == 0 || !query_heads.is_multiple_of(geometry.heads) || query_heads > 1 << 16 {
+            let expected = format_args!("a multiple of {}", geometry.heads);
+            return Err(format!("attention's query_heads: expected {expected}, found {query_heads}"));
+        }
+        let scale = context.get::<f32>("scale").ok_or("attention has no attribute scale")?;
+        Ok(Self { pool: shared.pool.clone(), geometry, index, query_heads, text_length, scale })
     }
 
-    /// Attends with every head of every row, on all threads where that pays.
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the output: every head of every row attends to what `seen` says of (slot, position), on all threads where that pays.
     fn attend(
         &self,
         context: &ComputeContext,
         pool: &Pool,
         query: &[f32],
         tokens: &Tokens<'_>,
-        out: &mut [f32],
+        seen: impl Fn(usize, usize) -> Seen + Sync,
     ) -> ort::Result<()> {
-        let Geometry { heads, head_width, .. } = self.geometry;
+        let (heads, head_width) = (self.query_heads, self.geometry.head_width);
+        let shape = [tokens.len(), heads * head_width];
+        let mut output = context.output(0, shape)?.ok_or_else(|| ort::Error::new("attention has no output"))?;
+        let (_, out) = output.try_extract_tensor_mut::<f32>()?;
         let contexts = Chunks { start: out.as_mut_ptr(), width: head_width };
+        let sharing = heads / self.geometry.heads;
         let task = |i: usize| {
             let (row, head) = (i / heads, i % heads);
             let (slot, position) = tokens.at(row);
             // SAFETY: i < n · heads, and each i is run once.
             let out = unsafe { contexts.chunk(i) };
-            let head = pool.head(slot, self.layer, head);
+            let head = pool.head(slot, self.index, head / sharing);
             let query = &query[i * head_width..][..head_width];
-            SCRATCH.with_borrow_mut(|scratch| attend(query, self.scale, self.seen(position), &head, scratch, out));
+            let seen = seen(slot, position);
+            SCRATCH.with_borrow_mut(|scratch| attend(query, self.scale, seen, &head, scratch, out));
         };
         let tasks = tokens.len() * heads;
-        let reads: usize = (0..tokens.len()).map(|row| self.seen(tokens.at(row).1).positions()).sum();
+        let reads = |row| {
+            let (slot, position) = tokens.at(row);
+            seen(slot, position).positions()
+        };
+        let reads: usize = (0..tokens.len()).map(reads).sum();
         if reads * heads * head_width * 2 < PARALLEL_FROM {
             (0..tasks).for_each(task);
             return Ok(());
@@ -158,37 +234,88 @@ impl Layer {
     }
 }
 
+/// A node of `easel.Attention`.
+struct SelfLayer {
+    layer: Layer,
+    mask: Mask,
+    text_seen: bool,
+}
+
+impl SelfLayer {
+    fn of(context: &KernelContext<'_>, shared: &Shared) -> Result<Self, String> {
+        let layer = Layer::of(context, shared)?;
+        equal(context, "rows", layer.geometry.rows)?;
+        equal(context, "columns", layer.geometry.columns)?;
+        let mask = context.get::<String>("mask").ok_or("attention has no attribute mask")?;
+        let mask = Mask::parse(&mask, context.get("kernel")).map_err(|reason| format!("attention's {reason}"))?;
+        let text_seen = match context.get::<String>("text").as_deref() {
+            None | Some("seen") => true,
+            Some("hidden") => false,
+            Some(found) => return Err(format!("attention's text: expected seen or hidden, found {found:?}")),
+        };
+        Ok(Self { layer, mask, text_seen })
+    }
+
+    /// What the token at `position` of a sequence that begins at `first` reads.
+    fn seen(&self, first: usize, position: usize) -> Seen {
+        let text = self.layer.text_length;
+        match position.checked_sub(text) {
+            None => Seen { first, text: position + 1, image_start: text, image: Runs::NONE },
+            Some(q) => {
+                let first = if self.text_seen { first.min(text) } else { text };
+                Seen { first, text, image_start: text, image: self.mask.runs(self.layer.geometry.columns, q) }
+            }
+        }
+    }
+}
+
+/// A node of `easel.CrossAttention`.
+struct CrossLayer(Layer);
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl Kernel for Layer {
+impl Kernel for SelfLayer {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let input = |i: usize| context.input(i)?.ok_or_else(|| ort::Error::new(format!("attention has no input {i}")));
-        let (query, key, value, slots, positions) = (input(0)?, input(1)?, input(2)?, input(3)?, input(4)?);
-        let (_, query) = query.try_extract_tensor::<f32>()?;
-        let (_, key) = key.try_extract_tensor::<f32>()?;
-        let (_, value) = value.try_extract_tensor::<f32>()?;
+        let layer = &self.layer;
+        let (query, key, value) = (input(context, 0)?, input(context, 1)?, input(context, 2)?);
+        let (slots, positions) = (input(context, 3)?, input(context, 4)?);
         let tokens = Tokens { slots: slots.try_extract_tensor()?.1, positions: positions.try_extract_tensor()?.1 };
-
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let width = self.geometry.heads * self.geometry.head_width;
+        let mut pool = layer.pool();
         tokens.check(&pool)?;
-        for (name, numbers) in [("query", query), ("key", key), ("value", value)] {
-            if numbers.len() != tokens.len() * width {
-                let shape = format!("{} numbers for {} rows", numbers.len(), tokens.len());
-                return Err(ort::Error::new(format!("attention's {name}: expected width {width}, found {shape}")));
-            }
-        }
+        let Geometry { heads, head_width, .. } = layer.geometry;
+        let width = heads * head_width;
+        let query = tokens.numbers("query", query.try_extract_tensor()?.1, layer.query_heads * head_width)?;
+        let key = tokens.numbers("key", key.try_extract_tensor()?.1, width)?;
+        let value = tokens.numbers("value", value.try_extract_tensor()?.1, width)?;
         for (row, (key, value)) in key.chunks_exact(width).zip(value.chunks_exact(width)).enumerate() {
             let (slot, position) = tokens.at(row);
-            pool.write(slot, self.layer, position, key, value);
+            pool.write(slot, layer.index, position, key, value);
         }
-        let mut output =
-            context.output(0, [tokens.len(), width])?.ok_or_else(|| ort::Error::new("attention has no output"))?;
-        let (_, out) = output.try_extract_tensor_mut::<f32>()?;
-        self.attend(context, &pool, query, &tokens, out)
+        layer.attend(context, &pool, query, &tokens, |slot, position| self.seen(pool.first(slot), position))
     }
+}
+
+impl Kernel for CrossLayer {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let Self(layer) = self;
+        let (query, slots, positions) = (input(context, 0)?, input(context, 1)?, input(context, 2)?);
+        let tokens = Tokens { slots: slots.try_extract_tensor()?.1, positions: positions.try_extract_tensor()?.1 };
+        let pool = layer.pool();
+        tokens.check(&pool)?;
+        let width = layer.query_heads * layer.geometry.head_width;
+        let query = tokens.numbers("query", query.try_extract_tensor()?.1, width)?;
+        let text = layer.text_length;
+        layer.attend(context, &pool, query, &tokens, |slot, _| {
+            let first = pool.first(slot).min(text);
+            Seen { first, text, image_start: text, image: Runs::NONE }
+        })
+    }
+}
+
+fn input<'a>(context: &'a ComputeContext, i: usize) -> ort::Result<ValueRef<'a>> {
+    context.input(i)?.ok_or_else(|| ort::Error::new(format!("the operator has no input {i}")))
 }
 
 /// Which token every row is.
@@ -213,7 +340,16 @@ impl Tokens<'_> {
         if self.slots.len() == self.positions.len() && self.slots.iter().zip(self.positions).all(good) {
             return Ok(());
         }
-        Err(ort::Error::new("attention's slots and positions are not those of the pool"))
+        Err(ort::Error::new("the operator's slots and positions are not those of the pool"))
+    }
+
+    /// `numbers`, if they are so many for each row.
+    fn numbers<'a>(&self, name: &str, numbers: &'a [f32], width: usize) -> ort::Result<&'a [f32]> {
+        if numbers.len() == self.len() * width {
+            return Ok(numbers);
+        }
+        let shape = format!("{} numbers for {} rows", numbers.len(), self.len());
+        Err(ort::Error::new(format!("the operator's {name}: expected width {width}, found {shape}")))
     }
 }
 

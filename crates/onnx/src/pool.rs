@@ -1,30 +1,40 @@
-//! The keys and values of all sequences.
+//! What is kept of all sequences: keys and values, and what token shifts read.
 
-use easel_package::Manifest;
+use easel_package::{Manifest, Padding};
 
 use crate::{Error, Prefix, Row, attend::LANES};
 
-/// What the manifest says of the attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the manifest says of a sequence and of what is kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) layers: usize,
     pub(crate) heads: usize,
     pub(crate) head_width: usize,
     pub(crate) text_length: usize,
     pub(crate) rows: usize,
+    /// Image tokens of a row, those that are not drawn included.
     pub(crate) columns: usize,
+    /// A text may begin at any of its positions: it has no pads.
+    pub(crate) ragged: bool,
+    pub(crate) shifts: usize,
+    /// Numbers of a token that a shift keeps.
+    pub(crate) shift_width: usize,
 }
 
 impl Geometry {
     pub(crate) fn of(manifest: &Manifest) -> Self {
         let attention = manifest.sampler.attention;
+        let shift = manifest.sampler.shift;
         Self {
             layers: attention.layers as usize,
             heads: attention.heads as usize,
             head_width: attention.head_width as usize,
             text_length: manifest.text.length as usize,
             rows: manifest.grid.rows as usize,
-            columns: manifest.grid.columns as usize,
+            columns: manifest.row_tokens(),
+            ragged: manifest.text.padding == Padding::None,
+            shifts: shift.map_or(0, |shift| shift.count as usize),
+            shift_width: shift.map_or(0, |shift| shift.width as usize),
         }
     }
 
@@ -43,9 +53,15 @@ impl Geometry {
         self.positions() * self.padded_width()
     }
 
+    /// Numbers of one sequence's keys and values; none: more than a machine can count.
+    fn keys_values(self) -> Option<usize> {
+        self.plane().checked_mul(2 * self.layers * self.heads)
+    }
+
     /// Numbers of one sequence; none: more than a machine can count.
     fn sequence(self) -> Option<usize> {
-        self.plane().checked_mul(2 * self.layers * self.heads)
+        let shifted = self.positions().checked_mul(self.shifts * self.shift_width)?;
+        self.keys_values()?.checked_add(shifted)
     }
 
     /// Bytes of one sequence.
@@ -56,7 +72,8 @@ impl Geometry {
 
 /// A number of slots, each with room for one sequence, taken when first used.
 ///
-/// A slot's storage is \[layers, heads, key or value, positions, padded width\]: what a task reads, one head of one layer, is contiguous.
+/// A slot's storage is \[layers, heads, key or value, positions, padded width\]: what a task reads, one head of one layer, is contiguous. Behind it lies
+/// what is shifted, \[shifts, positions, width\].
 #[derive(Debug)]
 pub(crate) struct Pool {
     geometry: Geometry,
@@ -66,6 +83,8 @@ pub(crate) struct Pool {
 #[derive(Clone, Debug, Default)]
 struct Slot {
     storage: Vec<f32>,
+    /// The sequence's first position.
+    first: usize,
     /// Positions computed; none: not begun, or begun by a step that failed.
     written: Option<usize>,
     /// Positions computed when the step that is being made has run.
@@ -118,7 +137,9 @@ impl Pool {
         if self.slots[slot].storage.is_empty() {
             self.slots[slot].storage = self.allocate()?;
         }
+        let first = link.map_or(0, |link| self.slots[link.slot].first);
         let place = &mut self.slots[slot];
+        place.first = first;
         place.sequence += 1;
         place.prefix = link;
         place.reached = link.map_or(0, |link| link.length);
@@ -141,10 +162,11 @@ impl Pool {
         let source = &self.slots[prefix.slot];
         let length = prefix.length as usize;
         let computed = source.written.unwrap_or(0);
-        if length == 0 || length > computed {
+        let least = source.first + 1;
+        if length < least || length > computed {
             return Err(Error::input(
                 "prefix.length",
-                format_args!("1 … {computed}, what slot {} holds", prefix.slot),
+                format_args!("{least} … {computed}, what slot {} holds", prefix.slot),
                 length,
             ));
         }
@@ -189,7 +211,11 @@ impl Pool {
                 "another sequence",
             ));
         }
-        let next = place.reached;
+        let mut next = place.reached;
+        if self.geometry.ragged && next == 0 && (row.position as usize) < self.geometry.text_length {
+            next = row.position as usize;
+            self.slots[row.slot].first = next;
+        }
         if next >= self.geometry.positions() {
             return Err(Error::input(format!("rows[{i}].position"), "an unfinished sequence", row.position));
         }
@@ -217,6 +243,29 @@ impl Pool {
         let place = usize::try_from(slot).ok().and_then(|slot| self.slots.get(slot));
         place.is_some_and(|place| !place.storage.is_empty())
             && usize::try_from(position).is_ok_and(|position| position < self.geometry.positions())
+    }
+
+    /// The first position of a slot's sequence.
+    pub(crate) fn first(&self, slot: usize) -> usize {
+        self.slots[slot].first
+    }
+
+    fn shifted_start(&self, shift: usize, position: usize) -> usize {
+        let keys_values = self.geometry.keys_values().expect("the slot was allocated");
+        keys_values + (shift * self.geometry.positions() + position) * self.geometry.shift_width
+    }
+
+    /// Stores what the shift keeps of a position.
+    pub(crate) fn write_shifted(&mut self, slot: usize, shift: usize, position: usize, numbers: &[f32]) {
+        let start = self.shifted_start(shift, position);
+        self.slots[slot].storage[start..][..numbers.len()].copy_from_slice(numbers);
+    }
+
+    /// What the shift keeps of a position.
+    pub(crate) fn shifted(&self, slot: usize, shift: usize, position: usize) -> &[f32] {
+        let start = self.shifted_start(shift, position);
+        let link = self.slots[slot].prefix.filter(|link| position < link.length);
+        &self.slots[link.map_or(slot, |link| link.slot)].storage[start..][..self.geometry.shift_width]
     }
 
     fn plane_start(&self, layer: usize, head: usize) -> usize {
@@ -256,7 +305,17 @@ mod tests {
 
     use super::*;
 
-    const GEOMETRY: Geometry = Geometry { layers: 1, heads: 1, head_width: 4, text_length: 2, rows: 1, columns: 2 };
+    const GEOMETRY: Geometry = Geometry {
+        layers: 1,
+        heads: 1,
+        head_width: 4,
+        text_length: 2,
+        rows: 1,
+        columns: 2,
+        ragged: false,
+        shifts: 0,
+        shift_width: 0,
+    };
 
     fn row(slot: usize, position: u32) -> Row {
         Row { slot, token: 0, position, logits: false }
@@ -328,8 +387,39 @@ mod tests {
     }
 
     #[test]
+    fn a_text_without_pads_begins_where_it_must_to_end_at_the_image() {
+        let mut pool = Pool::new(Geometry { ragged: true, ..GEOMETRY }, 3);
+        pool.begin(0, None).unwrap();
+        assert_eq!(refusal(&mut pool, &[row(0, 2)]), "rows[0].position: expected 0, the next of slot 0, found 2");
+        pool.reserve(&[row(0, 1)]).unwrap();
+        pool.settle(&[row(0, 1)], true);
+        assert_eq!(pool.first(0), 1);
+        assert_eq!(refusal(&mut pool, &[row(0, 1)]), "rows[0].position: expected 2, the next of slot 0, found 1");
+        let error = pool.begin(1, Some(Prefix { slot: 0, length: 1 })).unwrap_err().to_string();
+        assert_eq!(error, "prefix.length: expected 2 … 2, what slot 0 holds, found 1");
+        pool.begin(1, Some(Prefix { slot: 0, length: 2 })).unwrap();
+        assert_eq!(pool.first(1), 1);
+        pool.begin(0, None).unwrap();
+        pool.reserve(&[row(0, 0)]).unwrap();
+        assert_eq!(pool.first(0), 0);
+    }
+
+    #[test]
+    fn what_is_shifted_is_read_from_the_prefix_that_has_it() {
+        let mut pool = Pool::new(Geometry { shifts: 2, shift_width: 2, ..GEOMETRY }, 2);
+        pool.begin(0, None).unwrap();
+        pool.reserve(&[row(0, 0)]).unwrap();
+        pool.write_shifted(0, 1, 0, &[1.0, 2.0]);
+        pool.settle(&[row(0, 0)], true);
+        pool.begin(1, Some(Prefix { slot: 0, length: 1 })).unwrap();
+        pool.write_shifted(1, 1, 1, &[3.0, 4.0]);
+        assert_eq!((pool.shifted(1, 1, 0), pool.shifted(1, 1, 1)), (&[1.0, 2.0][..], &[3.0, 4.0][..]));
+        assert_eq!(pool.shifted(0, 1, 1), [0.0, 0.0]);
+    }
+
+    #[test]
     fn memory_that_cannot_be_had_is_an_error() {
-        let huge = Geometry { layers: 1024, heads: 1024, head_width: 1024, text_length: 1, rows: 1024, columns: 1024 };
+        let huge = Geometry { layers: 1024, heads: 1024, head_width: 1024, rows: 1024, columns: 1024, ..GEOMETRY };
         assert!(matches!(Pool::new(huge, 1).begin(0, None), Err(Error::Exhausted { .. })));
     }
 }

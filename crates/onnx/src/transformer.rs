@@ -12,6 +12,7 @@ use crate::{
     graph::{Contract, Graph, weight_bytes},
     operator::Shared,
     pool::{Geometry, Pool},
+    text_encoder::TextEncoder,
 };
 
 /// One token for [`Transformer::step`].
@@ -21,7 +22,7 @@ pub struct Row {
     pub slot: usize,
     /// A text id at positions below the text length, an image id from there on.
     pub token: u32,
-    /// Where in the sequence; the positions of a slot follow one another without a gap.
+    /// Where in the sequence; the positions of a slot follow one another without a gap. They begin at 0, or, where texts have no pads, at any text position.
     pub position: u32,
     /// Whether the logits of the token after this one are wanted.
     pub logits: bool,
@@ -36,14 +37,19 @@ pub struct Prefix {
     pub length: u32,
 }
 
-/// The sampler's graph (contract `easel.sampler/1`) with the keys and values of a number of sequences.
+/// The sampler's graph (contracts `easel.sampler/1` and `/2`) with the keys and values of a number of sequences.
 #[derive(Debug)]
 pub struct Transformer {
     graph: Graph,
+    /// Reads the text up to where the graph's own rows begin.
+    text_encoder: Option<TextEncoder>,
+    ordinals: bool,
     shared: Shared,
     geometry: Geometry,
     vocabulary: u32,
     codebook: u32,
+    /// Image ids that the graph embeds, those that are not drawn included.
+    image_ids: u32,
     inputs: Inputs,
     /// The last step's output; `step` lends it out.
     logits: Option<DynValue>,
@@ -56,6 +62,7 @@ struct Inputs {
     positions: Vec<i64>,
     slots: Vec<i64>,
     logit_rows: Vec<i64>,
+    ordinals: Vec<i64>,
 }
 
 impl Transformer {
@@ -78,18 +85,37 @@ impl Transformer {
         let operators = shared.domain().map_err(failed)?.into();
         let contract = contract(manifest.codebook as usize);
         let graph = Graph::load(runtime, package, file, options, Some(operators), &contract)?;
-        shared.check_layers(file)?;
-        let (vocabulary, codebook) = (manifest.text.vocabulary, manifest.codebook);
-        let inputs = Inputs::default();
-        let mut transformer = Self { graph, shared, geometry, vocabulary, codebook, inputs, logits: None };
+        shared.check_nodes(file, manifest.sampler.text_encoder.is_some())?;
+        let text_encoder = manifest.sampler.text_encoder.as_ref();
+        let load = |encoder| TextEncoder::load(runtime, package, options, encoder, geometry, sequences);
+        let mut transformer = Self {
+            text_encoder: text_encoder.map(load).transpose()?,
+            ordinals: graph.has_input("ordinals"),
+            graph,
+            shared,
+            geometry,
+            vocabulary: manifest.text.vocabulary,
+            codebook: manifest.codebook,
+            image_ids: manifest.codebook + manifest.sampler.row_end.len() as u32,
+            inputs: Inputs::default(),
+            logits: None,
+        };
         transformer.try_out()?;
         Ok(transformer)
     }
 
     /// A step whose result nobody sees: a graph that cannot run fails here.
     fn try_out(&mut self) -> Result<(), Error> {
+        let text = self.geometry.text_length;
+        let positions = match &self.text_encoder {
+            Some(encoder) => encoder.length() - 1..text,
+            None if self.geometry.ragged => text - 1..text,
+            None => 0..1,
+        };
+        let last = positions.end - 1;
+        let row = |position| Row { slot: 0, token: 0, position: position as u32, logits: position == last };
         self.begin(0, None)?;
-        self.step(&[Row { slot: 0, token: 0, position: 0, logits: true }])?;
+        self.step(&positions.map(row).collect::<Vec<_>>())?;
         self.begin(0, None)
     }
 
@@ -99,7 +125,11 @@ impl Transformer {
     /// # Errors
     /// A slot out of range, a prefix that has not been computed or that is itself read from a third slot, or no memory.
     pub fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
-        self.pool().begin(slot, prefix)
+        self.pool().begin(slot, prefix)?;
+        if let Some(encoder) = &mut self.text_encoder {
+            encoder.begin(slot);
+        }
+        Ok(())
     }
 
     /// Computes `rows` and gives the logits, f32 \[rows with `logits` set, codebook\], in the order of the rows.
@@ -117,15 +147,32 @@ impl Transformer {
         if rows.is_empty() {
             return Ok(&[]);
         }
-        let outcome = self.run(rows);
+        let outcome = self.compute(rows);
         self.pool().settle(rows, outcome.is_ok());
-        self.logits = Some(outcome?);
+        self.logits = outcome?;
         self.last_logits(rows.iter().filter(|row| row.logits).count())
+    }
+
+    /// The rows of a text that is encoded wait until it is whole; the others go through the graph.
+    fn compute(&mut self, rows: &[Row]) -> Result<Option<DynValue>, Error> {
+        if let Some(encoder) = &mut self.text_encoder {
+            let mut pool = self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.iter().try_for_each(|row| encoder.read(row, &mut pool))?;
+        }
+        let encoded = self.text_encoder.as_ref().map_or(0, TextEncoder::length);
+        let pool = self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inputs.fill(rows.iter().filter(|row| row.position as usize >= encoded), &pool);
+        drop(pool);
+        if self.inputs.tokens.is_empty() { Ok(None) } else { self.run().map(Some) }
     }
 
     fn check_token(&self, i: usize, row: &Row) -> Result<(), Error> {
         let text = (row.position as usize) < self.geometry.text_length;
-        let bound = if text { self.vocabulary } else { self.codebook };
+        let bound = if text { self.vocabulary } else { self.image_ids };
+        let encoded = self.text_encoder.as_ref().is_some_and(|encoder| encoder.reads(row));
+        if encoded && row.logits {
+            return Err(Error::input(format!("rows[{i}].logits"), "none of a text that is encoded", "some"));
+        }
         if row.token < bound {
             return Ok(());
         }
@@ -133,12 +180,12 @@ impl Transformer {
         Err(Error::input(format!("rows[{i}].token"), format_args!("{kind} id of 0 … {}", bound - 1), row.token))
     }
 
-    fn run(&mut self, rows: &[Row]) -> Result<DynValue, Error> {
-        self.inputs.fill(rows);
+    fn run(&mut self) -> Result<DynValue, Error> {
         let tensor = |numbers| TensorRef::from_array_view(([<[i64]>::len(numbers)], numbers));
-        let Inputs { tokens, positions, slots, logit_rows } = &self.inputs;
+        let Inputs { tokens, positions, slots, logit_rows, ordinals } = &self.inputs;
         let inputs = [("token_ids", tokens), ("positions", positions), ("slots", slots), ("logit_rows", logit_rows)]
             .into_iter()
+            .chain(self.ordinals.then_some(("ordinals", ordinals)))
             .map(|(name, numbers)| Ok((name, tensor(numbers)?.into())))
             .collect::<ort::Result<_>>()
             .map_err(|error| self.graph.error(error))?;
@@ -175,20 +222,20 @@ impl Transformer {
 }
 
 impl Inputs {
-    fn fill(&mut self, rows: &[Row]) {
-        self.tokens.clear();
-        self.tokens.extend(rows.iter().map(|row| i64::from(row.token)));
-        self.positions.clear();
-        self.positions.extend(rows.iter().map(|row| i64::from(row.position)));
-        self.slots.clear();
-        self.slots.extend(rows.iter().map(|row| row.slot as i64));
-        self.logit_rows.clear();
-        let wanted = rows.iter().enumerate().filter(|(_, row)| row.logits);
-        self.logit_rows.extend(wanted.map(|(i, _)| i as i64));
+    fn fill<'a>(&mut self, rows: impl Iterator<Item = &'a Row>, pool: &Pool) {
+        let Self { tokens, positions, slots, logit_rows, ordinals } = self;
+        [&mut *tokens, positions, slots, logit_rows, ordinals].into_iter().for_each(Vec::clear);
+        for (i, row) in rows.enumerate() {
+            tokens.push(i64::from(row.token));
+            positions.push(i64::from(row.position));
+            slots.push(row.slot as i64);
+            logit_rows.extend(row.logits.then_some(i as i64));
+            ordinals.push(i64::from(row.position) - pool.first(row.slot) as i64);
+        }
     }
 }
 
-fn contract(codebook: usize) -> Contract<4> {
+fn contract(codebook: usize) -> Contract<5> {
     let (float, int) = (TensorElementType::Float32, TensorElementType::Int64);
     Contract {
         inputs: [
@@ -196,6 +243,7 @@ fn contract(codebook: usize) -> Contract<4> {
             Port::new("positions", int, [Any("n")]),
             Port::new("slots", int, [Any("n")]),
             Port::new("logit_rows", int, [Any("m")]),
+            Port::new("ordinals", int, [Any("n")]).optional(),
         ],
         output: Port::new("logits", float, [Any("m"), Is(codebook)]),
     }

@@ -21,6 +21,6 @@ pub use digest::sha256_hex;
 pub use error::Error;
 pub use manifest::{
     AttentionGeometry, Decoder, Encoder, FileEntry, Grid, Guidance, Manifest, Padding, Preprocess, Ranker, RankerText,
-    Sampler, Sampling, Size, Text,
+    Sampler, Sampling, ShiftGeometry, Size, Template, Text, TextEncoder, Ties,
 };
 pub use package::{MANIFEST_FILE, Package};

@@ -82,24 +82,44 @@ impl Grid {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
-    /// File with the vocabulary (Hugging Face `tokenizer.json`); it adds the special tokens that the model wants.
-    pub tokenizer: String,
-    /// Text positions; longer captions are truncated.
+    /// File with the vocabulary (Hugging Face `tokenizer.json`); it adds the special tokens that the model wants. None: the model reads no captions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Text positions, those of `prefix` and `suffix` included; longer captions are truncated.
     pub length: u32,
     /// Ids that the sampler's graph embeds: 0 … vocabulary − 1, pads included.
     pub vocabulary: u32,
     /// What fills the positions behind the caption.
     pub padding: Padding,
+    /// Ids before the caption, such as a start token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<u32>,
+    /// Ids behind the caption and its pads, such as the token that begins an image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suffix: Vec<u32>,
+    /// Text that is put around the caption before it becomes tokens; none: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
     /// File with the words that the model was taught, one a line in lower case; none: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub words: Option<String>,
+}
+
+/// Text around a caption: part of a chat template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Text before the caption.
+    pub before: String,
+    /// Text behind it.
+    pub after: String,
 }
 
 /// What fills the text positions behind the caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Padding {
-    /// Position p is filled with id `first_id + p` (DALL·E: every text position has its own learned pad).
+    /// The caption's position p, counted behind the prefix, is filled with id `first_id + p` (DALL·E: every text position has its own learned pad).
     PerPosition {
         /// The pad of position 0.
         first_id: u32,
@@ -109,18 +129,30 @@ pub enum Padding {
         /// That id.
         id: u32,
     },
+    /// None: the text is as long as the caption makes it, and takes the last of the text positions; the others are not there.
+    None,
 }
 
 impl Text {
-    /// The caption padded to `length`.
+    /// How many ids a caption may have; 0: the model reads no captions.
+    pub fn room(&self) -> u32 {
+        self.length - (self.prefix.len() + self.suffix.len()) as u32
+    }
+
+    /// The text that the sampler reads: prefix, caption, pads, suffix; `length` ids, or fewer without padding.
     ///
-    /// `tokens` may have at most `length` ids; more are cut.
-    pub fn pad(&self, tokens: &[u32]) -> Vec<u32> {
+    /// The caption may have at most [`Text::room`] ids; more are cut.
+    pub fn pad(&self, caption: &[u32]) -> Vec<u32> {
+        let room = self.room();
+        let caption = &caption[..caption.len().min(room as usize)];
         let pad = |p: u32| match self.padding {
-            Padding::PerPosition { first_id } => first_id + p,
-            Padding::Token { id } => id,
+            Padding::PerPosition { first_id } => Some(first_id + p),
+            Padding::Token { id } => Some(id),
+            Padding::None => None,
         };
-        (0..self.length).map(|p| tokens.get(p as usize).copied().unwrap_or_else(|| pad(p))).collect()
+        let pads = (caption.len() as u32..room).filter_map(pad);
+        let parts = self.prefix.iter().chain(caption).copied().chain(pads);
+        parts.chain(self.suffix.iter().copied()).collect()
     }
 }
 
@@ -130,15 +162,61 @@ impl Text {
 /// the text length, image ids from there on), `positions` i64 \[n\] (0 … text length + cells − 1), `slots` i64 \[n\] (the sequence's place in the key/value pool), `logit_rows` i64
 /// \[m\] (which of the n tokens are asked for logits). Output: `logits` f32 \[m, codebook\], of the token that follows. Keys and values live outside of the graph,
 /// in the pool behind the attention operator.
+///
+/// Contract `easel.sampler/2` adds what other families need: a text without padding ends at the last text position, so that image tokens have the same
+/// positions in every sequence; the input `ordinals` i64 \[n\], if the graph has it, counts the tokens before each in its own sequence; queries may have more
+/// heads than keys and values; image rows may end in tokens that are not drawn; and there may be a text encoder and token shifts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampler {
     /// The ONNX file.
     pub graph: String,
-    /// The contract between graph and engine: `easel.sampler/1`.
+    /// The contract between graph and engine: `easel.sampler/1` or `easel.sampler/2`.
     pub contract: String,
     /// Shape of the keys and values.
     pub attention: AttentionGeometry,
+    /// Tokens behind each row of the grid that are not drawn (Emu3's end of line): ids from `codebook` on, at positions of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_end: Vec<u32>,
+    /// Shape of what token shifts keep; none: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<ShiftGeometry>,
+    /// Reads the text of an encoder–decoder model; none: the sampler's graph reads it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_encoder: Option<TextEncoder>,
+}
+
+impl Manifest {
+    /// Image tokens of a row of the grid, those that are not drawn included.
+    pub fn row_tokens(&self) -> usize {
+        self.grid.columns as usize + self.sampler.row_end.len()
+    }
+
+    /// Positions of a sequence: text, then image tokens, those that are not drawn included.
+    pub fn positions(&self) -> usize {
+        self.text.length as usize + self.grid.rows as usize * self.row_tokens()
+    }
+}
+
+/// Shape of what the operator `easel.Shift` keeps of one sequence: count × positions × width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShiftGeometry {
+    /// Shifts in the graph.
+    pub count: u32,
+    /// Numbers of a token that are shifted: half come from the row above, half from the token before.
+    pub width: u32,
+}
+
+/// Contract `easel.text_encoder/1`: `token_ids` i64 \[s\], a text's first tokens → `keys_values` f32 \[layers, 2, s, heads · head_width\], which the decoder's
+/// layers attend to across. The rest of the text is the decoder's own: the token that it starts with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextEncoder {
+    /// The ONNX file.
+    pub graph: String,
+    /// Text positions 0 … length − 1 are the encoder's.
+    pub length: u32,
 }
 
 /// Shape of one sequence's keys and values: layers × 2 × positions × heads × head_width.
@@ -157,11 +235,34 @@ pub struct AttentionGeometry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "unconditional", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Guidance {
-    /// The unconditional row is this caption, padded as any other (DALL·E-style models: the empty one).
+    /// The unconditional row is this caption, padded as any other (DALL·E-style models: the empty one; Emu3: a negative prompt).
     Tokens {
-        /// Text ids, without pads.
+        /// Text ids, without pads, prefix and suffix.
         ids: Vec<u32>,
     },
+    /// The unconditional row is the caption's own with one id in the place of all but the first and last few (Janus).
+    Blank {
+        /// That id.
+        id: u32,
+        /// Ids that stay at the start.
+        first: u32,
+        /// Ids that stay at the end.
+        last: u32,
+    },
+}
+
+impl Guidance {
+    /// The unconditional row for a padded text.
+    pub fn unconditional(&self, text: &Text, padded: &[u32]) -> Vec<u32> {
+        match self {
+            Self::Tokens { ids } => text.pad(ids),
+            Self::Blank { id, first, last } => {
+                let end = padded.len().saturating_sub(*last as usize);
+                let stays = |p: usize| p < *first as usize || p >= end;
+                padded.iter().enumerate().map(|(p, token)| if stays(p) { *token } else { *id }).collect()
+            }
+        }
+    }
 }
 
 /// Defaults of the sampling parameters; their meaning and bounds are those of `easel.v1.SamplingParameters`.
@@ -176,6 +277,29 @@ pub struct Sampling {
     pub top_p: f32,
     /// 1 is none.
     pub guidance_scale: f32,
+    /// What top-k does with tokens as likely as the k-th.
+    #[serde(default, skip_serializing_if = "Ties::is_cut")]
+    pub top_k_ties: Ties,
+    /// How many image tokens are guided, from the first on (LlamaGen's interval); none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guided_tokens: Option<u32>,
+}
+
+/// What top-k does with tokens as likely as the k-th.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// Exactly k tokens are left; among equals the lower id counts as the more likely.
+    #[default]
+    Cut,
+    /// All of them are left.
+    Kept,
+}
+
+impl Ties {
+    fn is_cut(&self) -> bool {
+        *self == Self::Cut
+    }
 }
 
 /// Contract `easel.decoder/1`: `tokens` i64 \[b, cells\] → `pixels` u8 \[b, height, width, 3\].

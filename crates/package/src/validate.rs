@@ -4,6 +4,9 @@ use std::{fmt::Display, ops::RangeInclusive, path::Path};
 
 use crate::{Error, Guidance, Manifest, Padding};
 
+/// Ids before or behind a caption, or behind a row of the grid.
+const MOST_ADDED: usize = 1024;
+
 /// Checks every field against the bounds that the services rely on.
 pub(crate) fn manifest(path: &Path, m: &Manifest) -> Result<(), Error> {
     let check = Check { path };
@@ -79,32 +82,101 @@ impl Check<'_> {
 
     fn text(&self, m: &Manifest) -> Result<(), Error> {
         let text = &m.text;
-        self.listed("text.tokenizer", &text.tokenizer, m)?;
         if let Some(words) = &text.words {
             self.listed("text.words", words, m)?;
         }
         self.within("text.length", text.length, 1..=4096)?;
         self.within("text.vocabulary", text.vocabulary, 1..=1 << 24)?;
+        self.ids("text.prefix", &text.prefix, 0..=text.vocabulary - 1)?;
+        self.ids("text.suffix", &text.suffix, 0..=text.vocabulary - 1)?;
+        let added = (text.prefix.len() + text.suffix.len()) as u32;
+        self.within("text.prefix and text.suffix (how many)", added, 0..=text.length)?;
+        match &text.tokenizer {
+            Some(tokenizer) => self.listed("text.tokenizer", tokenizer, m)?,
+            None => self.equal("text.length (without a tokenizer, that of prefix and suffix)", text.length, added)?,
+        }
+        if let Some(template) = &text.template {
+            let bytes = template.before.len() + template.after.len();
+            self.within("text.template (bytes)", bytes, 0..=16 << 10)?;
+        }
+        let most = text.room().saturating_sub(1);
         let (field, last) = match text.padding {
-            Padding::PerPosition { first_id } => ("text.padding.first_id", first_id.saturating_add(text.length - 1)),
+            Padding::PerPosition { first_id } => ("text.padding.first_id", first_id.saturating_add(most)),
             Padding::Token { id } => ("text.padding.id", id),
+            Padding::None => return Ok(()),
         };
         self.within(field, last, 0..=text.vocabulary - 1)
     }
 
+    fn ids(&self, field: &str, ids: &[u32], bounds: RangeInclusive<u32>) -> Result<(), Error> {
+        self.within(&format!("{field} (how many)"), ids.len(), 0..=MOST_ADDED)?;
+        ids.iter().try_for_each(|id| self.within(field, *id, bounds.clone()))
+    }
+
     fn sampler(&self, m: &Manifest) -> Result<(), Error> {
         self.listed("sampler.graph", &m.sampler.graph, m)?;
-        self.equal("sampler.contract", m.sampler.contract.as_str(), "easel.sampler/1")?;
+        let contract = m.sampler.contract.as_str();
+        if !matches!(contract, "easel.sampler/1" | "easel.sampler/2") {
+            return self.fail("sampler.contract", "easel.sampler/1 or easel.sampler/2", contract);
+        }
+        self.second_contract(m)?;
+        if m.text.padding == Padding::None && m.text.prefix.is_empty() && m.text.suffix.is_empty() {
+            return self.fail("text.prefix and text.suffix (without padding)", "at least one id", "none");
+        }
         let attention = m.sampler.attention;
         self.within("sampler.attention.layers", attention.layers, 1..=1024)?;
         self.within("sampler.attention.heads", attention.heads, 1..=1024)?;
         self.within("sampler.attention.head_width", attention.head_width, 1..=1024)?;
-        if let Some(Guidance::Tokens { ids }) = &m.guidance {
-            self.within("guidance.ids", ids.len() as u32, 0..=m.text.length)?;
-            let highest = ids.iter().copied().max().unwrap_or(0);
-            self.within("guidance.ids", highest, 0..=m.text.vocabulary - 1)?;
+        self.guidance(m)
+    }
+
+    /// What `easel.sampler/1` has not.
+    fn second_contract(&self, m: &Manifest) -> Result<(), Error> {
+        let (sampler, text) = (&m.sampler, &m.text);
+        let ends = (sampler.row_end.len() as u32).max(1) - 1;
+        self.ids("sampler.row_end", &sampler.row_end, m.codebook..=m.codebook.saturating_add(ends))?;
+        if let Some(shift) = sampler.shift {
+            self.within("sampler.shift.count", shift.count, 1..=4096)?;
+            self.within("sampler.shift.width", shift.width, 2..=65536)?;
+            self.equal("sampler.shift.width (a remainder of two)", shift.width % 2, 0)?;
         }
-        Ok(())
+        if let Some(encoder) = &sampler.text_encoder {
+            self.listed("sampler.text_encoder.graph", &encoder.graph, m)?;
+            if text.padding != Padding::None {
+                return self.fail("text.padding (with a text encoder)", "none", "another");
+            }
+            self.within("sampler.text_encoder.length", encoder.length, 1..=text.length - 1)?;
+            let own = (text.length - encoder.length) as usize;
+            let known = text.prefix.len() + text.suffix.len();
+            if text.suffix.len() < own || known <= own {
+                let expected = format_args!("{own} for the decoder, and at least one for the encoder");
+                return self.fail("text.prefix and text.suffix (how many)", expected, known);
+            }
+        }
+        let first = text.padding != Padding::None
+            && sampler.row_end.is_empty()
+            && sampler.shift.is_none()
+            && sampler.text_encoder.is_none();
+        if first || sampler.contract == "easel.sampler/2" {
+            return Ok(());
+        }
+        let expected = "easel.sampler/2 (text.padding none, row_end, shift or text_encoder)";
+        self.fail("sampler.contract", expected, &sampler.contract)
+    }
+
+    fn guidance(&self, m: &Manifest) -> Result<(), Error> {
+        match &m.guidance {
+            None => Ok(()),
+            Some(Guidance::Tokens { ids }) => {
+                self.within("guidance.ids (how many)", ids.len() as u32, 0..=m.text.room())?;
+                ids.iter().try_for_each(|id| self.within("guidance.ids", *id, 0..=m.text.vocabulary - 1))
+            }
+            Some(Guidance::Blank { id, first, last }) => {
+                self.within("guidance.id", *id, 0..=m.text.vocabulary - 1)?;
+                self.within("guidance.first", *first, 0..=m.text.length)?;
+                self.within("guidance.last", *last, 0..=m.text.length)
+            }
+        }
     }
 
     fn sampling(&self, m: &Manifest) -> Result<(), Error> {
@@ -112,6 +184,7 @@ impl Check<'_> {
         self.within("sampling.temperature", s.temperature, 0.0..=100.0)?;
         self.within("sampling.top_p", s.top_p, f32::MIN_POSITIVE..=1.0)?;
         self.within("sampling.guidance_scale", s.guidance_scale, 0.0..=100.0)?;
+        self.within("sampling.guided_tokens", s.guided_tokens.unwrap_or(1), 1..=m.grid.cells() as u32)?;
         if m.guidance.is_none() {
             self.equal("sampling.guidance_scale (a model without guidance)", s.guidance_scale, 1.0)?;
         }

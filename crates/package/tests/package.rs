@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use easel_package::{
     AttentionGeometry, Decoder, Error, Grid, Guidance, Manifest, Package, Padding, Sampler, Sampling, Size, Text,
+    TextEncoder, Ties,
 };
 
 fn manifest() -> Manifest {
@@ -21,19 +22,32 @@ fn manifest() -> Manifest {
         grid: Grid { rows: 2, columns: 2 },
         codebook: 8,
         text: Text {
-            tokenizer: "tokenizer.json".into(),
+            tokenizer: Some("tokenizer.json".into()),
             length: 4,
             vocabulary: 14,
             padding: Padding::PerPosition { first_id: 10 },
+            prefix: vec![],
+            suffix: vec![],
+            template: None,
             words: None,
         },
         sampler: Sampler {
             graph: "sampler.onnx".into(),
             contract: "easel.sampler/1".into(),
             attention: AttentionGeometry { layers: 2, heads: 2, head_width: 4 },
+            row_end: vec![],
+            shift: None,
+            text_encoder: None,
         },
         guidance: Some(Guidance::Tokens { ids: vec![] }),
-        sampling: Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, guidance_scale: 3.0 },
+        sampling: Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            guidance_scale: 3.0,
+            top_k_ties: Ties::Cut,
+            guided_tokens: None,
+        },
         decoder: Decoder { graph: "decoder.onnx".into() },
         encoder: None,
         ranker: None,
@@ -91,12 +105,21 @@ fn a_missing_file_is_named() {
 #[test]
 fn senseless_fields_are_refused_by_name() {
     type Spoil = fn(&mut Manifest);
-    let cases: [(&str, Spoil); 10] = [
+    let cases: [(&str, Spoil); 17] = [
         ("schema", |m| m.schema = 2),
         ("name", |m| m.name = "../up".into()),
         ("grid.rows", |m| m.grid.rows = 0),
         ("codebook", |m| m.codebook = u32::MAX),
         ("text.padding.first_id", |m| m.text.padding = Padding::PerPosition { first_id: 11 }),
+        ("text.prefix", |m| m.text.prefix = vec![14]),
+        ("text.prefix and text.suffix", |m| m.text.suffix = vec![0; 5]),
+        ("text.length (without a tokenizer", |m| m.text.tokenizer = None),
+        ("guidance.first", |m| m.guidance = Some(Guidance::Blank { id: 0, first: 5, last: 1 })),
+        ("easel.sampler/2", |m| m.text.padding = Padding::None),
+        ("sampler.row_end", |m| m.sampler.row_end = vec![9]),
+        ("text.padding (with", |m| {
+            m.sampler.text_encoder = Some(TextEncoder { graph: "sampler.onnx".into(), length: 2 })
+        }),
         ("sampler.graph", |m| m.sampler.graph = "../sampler.onnx".into()),
         ("sampler.contract", |m| m.sampler.contract = "easel.sampler/9".into()),
         ("sampling.temperature", |m| m.sampling.temperature = f32::NAN),
@@ -111,6 +134,26 @@ fn senseless_fields_are_refused_by_name() {
         let message = Package::seal(dir.path(), m).unwrap_err().to_string();
         assert!(message.contains(field) && message.contains("expected"), "{field}: {message}");
     }
+}
+
+#[test]
+fn a_caption_becomes_what_the_sampler_reads() {
+    let Manifest { mut text, .. } = manifest();
+    assert_eq!(text.pad(&[1, 2]), [1, 2, 12, 13]);
+    text.prefix = vec![7];
+    assert_eq!(text.pad(&[1, 2]), [7, 1, 2, 12], "pads are counted behind the prefix");
+    text.suffix = vec![8, 9];
+    assert_eq!(text.pad(&[1, 2]), [7, 1, 8, 9], "what is too long is cut");
+    text.padding = Padding::None;
+    assert_eq!((text.room(), text.pad(&[])), (1, vec![7, 8, 9]));
+}
+
+#[test]
+fn the_unconditional_row_is_a_caption_or_the_same_one_blanked() {
+    let Manifest { text, guidance, .. } = manifest();
+    assert_eq!(guidance.unwrap().unconditional(&text, &[1, 2, 12, 13]), [10, 11, 12, 13]);
+    let blank = |first, last| Guidance::Blank { id: 5, first, last }.unconditional(&text, &[1, 2, 3]);
+    assert_eq!((blank(1, 1), blank(0, 0), blank(3, 3)), (vec![1, 5, 3], vec![5, 5, 5], vec![1, 2, 3]));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! [`load`] gives the engines of packages.
 
 mod config;
+pub mod course;
 pub mod draws;
 pub mod engine;
 mod error;

@@ -1,5 +1,7 @@
 //! From logits to a token: guidance, temperature, top-k, top-p, the draw. No randomness of its own.
 
+use easel_package::Ties;
+
 /// How a token is drawn; the meaning and bounds of each field are those of `easel.v1.SamplingParameters`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parameters {
@@ -47,6 +49,7 @@ pub fn log_likelihood(logits: &[f32], token: u32) -> f64 {
 /// Draws tokens; keeps its buffers from one draw to the next.
 #[derive(Debug, Default)]
 pub struct Picker {
+    ties: Ties,
     /// Of all tokens, where all are needed.
     weights: Vec<f32>,
     keys: Vec<u64>,
@@ -56,9 +59,14 @@ pub struct Picker {
 }
 
 impl Picker {
+    /// One whose top-k treats equals so; by default they are cut.
+    pub fn with_ties(ties: Ties) -> Self {
+        Self { ties, ..Self::default() }
+    }
+
     /// The token that `uniform` (0 ≤ u < 1) falls on: logits / T → top-k → top-p → softmax → inverse CDF over the tokens that are left, by rising id.
     ///
-    /// Among equal logits the lower id counts as the more likely. At T = 0 it is the most likely token.
+    /// Among equal logits the lower id counts as the more likely. At T = 0 and at k = 1 it is the most likely token.
     ///
     /// # Errors
     /// A logit is NaN or +∞, or all are −∞.
@@ -95,13 +103,17 @@ impl Picker {
         Ok(self.kept[invert(&self.kept_weights, uniform)])
     }
 
-    /// Leaves the keys of the `k` most likely tokens, in no order.
+    /// Leaves the keys of the `k` most likely tokens, and where ties are kept of those as likely as the last of them, in no order.
     fn most_likely(&mut self, logits: &[f32], k: usize) {
         self.keys.clear();
         self.keys.extend(logits.iter().zip(0..).map(|(&z, id)| key(z, id)));
-        if k < logits.len() {
-            self.keys.select_nth_unstable(k - 1);
-            self.keys.truncate(k);
+        if k == logits.len() {
+            return;
+        }
+        let (_, &mut last, _) = self.keys.select_nth_unstable(k - 1);
+        match self.ties {
+            Ties::Cut => self.keys.truncate(k),
+            Ties::Kept => self.keys.retain(|key| key >> 32 <= last >> 32),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use easel_package::Manifest;
+use easel_package::{Manifest, Ties};
 
 pub use easel_onnx::{Prefix, Row};
 
@@ -11,7 +11,7 @@ pub use easel_onnx::{Prefix, Row};
 pub struct Geometry {
     /// Text positions.
     pub text_length: usize,
-    /// Image tokens of a picture; positions text_length … text_length + cells − 1.
+    /// Image tokens of a picture; they begin at position text_length.
     pub cells: usize,
     /// Logits of a row.
     pub codebook: usize,
@@ -24,6 +24,31 @@ impl Geometry {
             text_length: manifest.text.length as usize,
             cells: manifest.grid.cells(),
             codebook: manifest.codebook as usize,
+        }
+    }
+}
+
+/// What a package asks for beyond the plain case, which is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Columns of the grid.
+    pub columns: usize,
+    /// Image ids behind each row of the grid, which are fed to the model and not drawn.
+    pub row_end: Vec<u32>,
+    /// What top-k does with tokens as likely as the k-th.
+    pub top_k_ties: Ties,
+    /// How many image tokens are guided, from the first on; none: all.
+    pub guided_tokens: Option<u32>,
+}
+
+impl Rules {
+    /// As the manifest says.
+    pub fn of(manifest: &Manifest) -> Self {
+        Self {
+            columns: manifest.grid.columns as usize,
+            row_end: manifest.sampler.row_end.clone(),
+            top_k_ties: manifest.sampling.top_k_ties,
+            guided_tokens: manifest.sampling.guided_tokens,
         }
     }
 }
@@ -58,6 +83,11 @@ pub trait Model: Send + 'static {
     /// Its sizes.
     fn geometry(&self) -> Geometry;
 
+    /// What its package asks for.
+    fn rules(&self) -> Rules {
+        Rules::default()
+    }
+
     /// Places for sequences.
     fn sequences(&self) -> usize;
 
@@ -82,18 +112,23 @@ pub trait Model: Send + 'static {
 pub struct Transformer {
     inner: easel_onnx::Transformer,
     geometry: Geometry,
+    rules: Rules,
 }
 
 impl Transformer {
     /// Wraps a transformer that was loaded from the package with `manifest`.
     pub fn new(inner: easel_onnx::Transformer, manifest: &Manifest) -> Self {
-        Self { inner, geometry: Geometry::of(manifest) }
+        Self { inner, geometry: Geometry::of(manifest), rules: Rules::of(manifest) }
     }
 }
 
 impl Model for Transformer {
     fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    fn rules(&self) -> Rules {
+        self.rules.clone()
     }
 
     fn sequences(&self) -> usize {
@@ -120,19 +155,19 @@ fn error(error: easel_onnx::Error) -> Error {
     }
 }
 
-/// Runs `caption` (padded) and one image token through the place `slot`: whether the model works, and the time of the one token's step.
+/// Runs `caption` (padded; at most the text length) and one image token through the place `slot`: whether the model works, and the time of the one token's step.
 ///
 /// # Errors
 /// It fails, or gives logits of the wrong number or that are no numbers.
 pub fn probe(model: &mut impl Model, slot: usize, caption: &[u32]) -> Result<Duration, Error> {
-    let codebook = model.geometry().codebook;
+    let Geometry { codebook, text_length, .. } = model.geometry();
     model.begin(slot, None)?;
     let row = |position: usize, token, logits| Row { slot, token, position: position as u32, logits };
-    let last = caption.len() - 1;
-    let rows: Vec<Row> = caption.iter().enumerate().map(|(p, &token)| row(p, token, p == last)).collect();
-    let token = check(model.step(&rows)?, codebook)?;
+    let positions = text_length - caption.len()..text_length;
+    let rows = positions.zip(caption).map(|(p, &token)| row(p, token, p + 1 == text_length));
+    let token = check(model.step(&rows.collect::<Vec<_>>())?, codebook)?;
     let started = Instant::now();
-    check(model.step(&[row(caption.len(), token, true)])?, codebook)?;
+    check(model.step(&[row(text_length, token, true)])?, codebook)?;
     Ok(started.elapsed())
 }
 

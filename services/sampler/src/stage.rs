@@ -1,7 +1,7 @@
 //! The packages that the service has loaded, each with its engine.
 
 use easel_onnx::Runtime;
-use easel_package::{Guidance, Manifest, Package};
+use easel_package::{Manifest, Package};
 use easel_proto::v1::SampleRequest;
 use easel_server::{
     StatusReporter,
@@ -46,7 +46,8 @@ impl Stage {
         if options.rows < needed {
             return Err(Error::Slots { package, needed, reason: "--slots and the model leave", found: options.rows });
         }
-        let caption = unconditional(&manifest).unwrap_or_else(|| manifest.text.pad(&[]));
+        let caption = manifest.text.pad(&[]);
+        let caption = unconditional(&manifest, &caption).unwrap_or(caption);
         let engine = Engine::start(model, options, caption, died);
         let engine = engine.map_err(|source| Error::Start { package, source })?;
         Ok(Loaded { name: manifest.name.clone(), digest, stage: Self { manifest, engine } })
@@ -64,10 +65,9 @@ impl Stage {
     }
 }
 
-/// The caption of guidance's unconditional row, padded; none: the package has no guidance.
-pub(crate) fn unconditional(manifest: &Manifest) -> Option<Vec<u32>> {
-    let Guidance::Tokens { ids } = manifest.guidance.as_ref()?;
-    Some(manifest.text.pad(ids))
+/// Guidance's unconditional row for a caption that is `padded`; none: the package has no guidance.
+pub(crate) fn unconditional(manifest: &Manifest, padded: &[u32]) -> Option<Vec<u32>> {
+    manifest.guidance.as_ref().map(|guidance| guidance.unconditional(&manifest.text, padded))
 }
 
 /// Says how busy the engines are.
@@ -127,10 +127,11 @@ fn rows(package: &Package, config: &Config) -> Result<usize, Error> {
         return Ok(config.slots);
     };
     let attention = &manifest.sampler.attention;
-    let positions = u64::from(manifest.text.length) + manifest.grid.cells() as u64;
+    let positions = manifest.positions() as u64;
     let width = u64::from(attention.layers) * u64::from(attention.heads) * u64::from(attention.head_width);
-    // Keys and values in f32.
-    let per_sequence = (2 * 4 * width).saturating_mul(positions);
+    let shifts = manifest.sampler.shift.map_or(0, |shift| u64::from(shift.count) * u64::from(shift.width));
+    // Keys, values and what is shifted, in f32.
+    let per_sequence = (4 * (2 * width + shifts)).saturating_mul(positions);
     // The graph, and the file with its weights where they are apart.
     let graph = manifest.files.iter().filter(|(name, _)| name.starts_with(&manifest.sampler.graph));
     let weights = graph.map(|(_, file)| file.bytes).sum();

@@ -41,9 +41,10 @@ pub(crate) fn request(message: SampleRequest, manifest: &Manifest, most: usize) 
         0 => manifest.grid.columns,
         size => size,
     };
+    let text = manifest.text.pad(&message.text_tokens);
     Ok(Request {
-        text: manifest.text.pad(&message.text_tokens),
-        unconditional: if parameters.guidance_scale == 1.0 { None } else { unconditional(manifest) },
+        unconditional: if parameters.guidance_scale == 1.0 { None } else { unconditional(manifest, &text) },
+        text,
         candidates,
         parameters,
         given,
@@ -69,7 +70,7 @@ fn candidates(message: &SampleRequest, most: usize) -> Result<Vec<Candidate>, In
 }
 
 fn text(tokens: &[u32], manifest: &Manifest) -> Result<(), Invalid> {
-    let (length, vocabulary) = (manifest.text.length, manifest.text.vocabulary);
+    let (length, vocabulary) = (manifest.text.room(), manifest.text.vocabulary);
     if tokens.len() > length as usize {
         return invalid("text_tokens", format!("at most {length} of them"), tokens.len());
     }

@@ -109,7 +109,10 @@ fn tokenize(packages: &Packages<Vocabularies>, request: &v1::TokenizeRequest) ->
 /// The vocabulary that a request asks for.
 fn vocabulary(package: &Loaded<Vocabularies>, asked: i32) -> Result<&Vocabulary, Status> {
     match v1::Vocabulary::try_from(asked) {
-        Ok(v1::Vocabulary::Unspecified | v1::Vocabulary::Sampler) => Ok(&package.stage.sampler),
+        Ok(v1::Vocabulary::Unspecified | v1::Vocabulary::Sampler) => package.stage.sampler.as_ref().ok_or_else(|| {
+            let name = &package.name;
+            status::precondition("captions", name, format!("package {name} reads no captions"))
+        }),
         Ok(v1::Vocabulary::Ranker) => package.stage.ranker.as_ref().ok_or_else(|| {
             let name = &package.name;
             status::precondition("ranker", name, format!("package {name} has no ranker, and so no vocabulary for it"))
@@ -134,7 +137,7 @@ fn describe(package: &Loaded<Vocabularies>) -> v1::Package {
         image_width: image.width,
         image_height: image.height,
         codebook_size: m.codebook,
-        text_length: text.length,
+        text_length: text.room(),
         text_vocabulary_size: text.vocabulary,
         defaults: Some(v1::SamplingParameters {
             temperature: Some(m.sampling.temperature),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use easel_package::Template;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 use unicode_normalization_alignments::char::{compose, is_combining_mark};
@@ -29,6 +30,8 @@ pub(crate) struct Token {
 pub(crate) struct Vocabulary {
     tokenizer: Tokenizer,
     length: usize,
+    /// Put before and behind every prompt.
+    around: [String; 2],
     /// Stands for text that has no piece.
     unknown: Option<u32>,
     /// Tokens that text must never become.
@@ -38,8 +41,9 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads the `tokenizer.json` at `path` of a model that reads `length` ids below `size`. Its own truncation and padding do not count.
-    pub(crate) fn load(path: &Path, length: u32, size: u32) -> Result<Self, Error> {
+    /// Reads the `tokenizer.json` at `path` of a model that reads `length` ids below `size`, and prompts within `template`. Its own truncation and padding
+    /// do not count.
+    pub(crate) fn load(path: &Path, length: u32, size: u32, template: Option<&Template>) -> Result<Self, Error> {
         let wrong = |expected: String, found: String| Error::Vocabulary { path: path.into(), expected, found };
         let unusable = |reason: String| wrong("a tokenizer.json of the tokenizers library".into(), reason);
         let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
@@ -63,6 +67,7 @@ impl Vocabulary {
             byte_level: has_byte_level(&json["pre_tokenizer"]) || has_byte_level(&json["normalizer"]),
             byte_fallback: json["model"]["byte_fallback"] == true,
             length: length as usize,
+            around: template.map(|t| [t.before.clone(), t.after.clone()]).unwrap_or_default(),
             tokenizer,
         };
         let (tokens, _) = vocabulary.encode("a")?;
@@ -74,17 +79,23 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// The prompt's tokens, as many as the model reads, and whether there were more. What the vocabulary adds behind the text stays behind it.
+    /// The prompt's tokens, as many as the model reads, and whether there were more. What the vocabulary adds behind the text stays behind it, and so does
+    /// the template's part.
     pub(crate) fn encode(&self, prompt: &str) -> Result<(Vec<Token>, bool), Error> {
-        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let [before, after] = &self.around;
+        let text = [before, prompt, after].concat();
+        let own = before.len()..before.len() + prompt.len();
+        let encoding = self.tokenizer.encode(&*text, true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let added = encoding.get_special_tokens_mask();
-        let room = self.length.saturating_sub(added.iter().filter(|added| **added == 1).count());
+        let behind = |span: (usize, usize)| !after.is_empty() && span.0 >= own.end;
+        let kept = added.iter().zip(encoding.get_offsets()).filter(|(added, span)| **added == 1 || behind(**span));
+        let room = self.length.saturating_sub(kept.count());
         let starts: HashSet<usize> = encoding.get_offsets().iter().map(|span| span.0).collect();
         let mut tokens = Vec::with_capacity(self.length.min(added.len()));
         let mut texts = 0;
         for (i, added) in added.iter().enumerate() {
             let (id, piece, span) = (encoding.get_ids()[i], &encoding.get_tokens()[i], encoding.get_offsets()[i]);
-            if *added == 1 {
+            if *added == 1 || behind(span) {
                 tokens.push(Token { id, piece: piece.clone(), span: (0, 0), unknown: false });
                 continue;
             }
@@ -99,7 +110,8 @@ impl Vocabulary {
                     "this vocabulary cannot tell the text {piece:?} from a special token"
                 )));
             }
-            let span = (span.0, end_with_marks(prompt, span, &starts));
+            let end = end_with_marks(&text, span, &starts);
+            let span = [span.0, end].map(|at| at.clamp(own.start, own.end) - own.start).into();
             tokens.push(Token { id, piece: piece.clone(), span, unknown });
         }
         Ok((tokens, texts > room))

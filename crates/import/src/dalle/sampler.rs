@@ -5,9 +5,9 @@ use crate::{
     checkpoint::Tensors,
     dalle::config::Config,
     graph::Graph,
-    layers::{Linear, Norm},
+    layers::{Linear, Norm, Normalization},
     tensor::Tensor,
-    transformer::{Embedding, Geometry, Head, Layer, Transformer},
+    transformer::{Attention, Count, Embedding, Geometry, Head, HeadNorm, Layer, Mlp, Streams, Transformer},
 };
 
 /// ε of PyTorch's `rms_norm` where none is given.
@@ -19,15 +19,18 @@ pub(super) fn build(graph: Graph, mut tensors: Tensors<'_>, config: &Config) -> 
     let geometry = Geometry {
         width: t.width,
         heads: t.heads,
+        query_heads: t.heads,
+        head_width: t.width / t.heads,
         layers: t.layers,
         text_length: t.text_length,
+        mask_text_length: t.text_length,
         rows: t.grid[0],
         columns: t.grid[1],
         codebook: t.codebook,
         kernel: t.conv_kernel,
         attention_scale: if t.qk_norm { t.qk_scale * scale } else { scale },
-        qk_norm: t.qk_norm.then_some(QK_NORM_EPSILON),
-        activation: t.activation,
+        streams: Streams::One,
+        count: Count::Positions,
     };
     let embedding = embedding(&mut tensors, config)?;
     let mut transformer = Transformer::start(graph, geometry, embedding)?;
@@ -36,19 +39,30 @@ pub(super) fn build(graph: Graph, mut tensors: Tensors<'_>, config: &Config) -> 
         let mut norm = |name: &str| self::norm(&mut tensors, &key(name), t.width, t.norm_epsilon);
         let (attention_norm, mlp_norm) = (norm("attention_norm")?, norm("mlp_norm")?);
         let mut linear = |name: &str, shape: [usize; 2]| self::linear(&mut tensors, &key(name), shape);
-        let layer = Layer {
-            mask: *mask,
-            attention_norm,
+        let attention = Attention {
+            norm: Some(attention_norm),
+            shift: false,
             qkv: linear("attention.qkv", [3 * t.width, t.width])?,
+            head_norm: t.qk_norm.then_some(HeadNorm::Unit(QK_NORM_EPSILON)),
+            mask: *mask,
             out: linear("attention.out", [t.width, t.width])?,
-            mlp_norm,
-            up: linear("mlp.up", [t.mlp_width, t.width])?,
-            down: linear("mlp.down", [t.width, t.mlp_width])?,
+            post_norm: None,
         };
-        transformer.layer(&layer)?;
+        let mlp = Mlp {
+            norm: Some(mlp_norm),
+            shift: false,
+            up: linear("mlp.up", [t.mlp_width, t.width])?,
+            gate: None,
+            activation: t.activation,
+            mid_norm: None,
+            down: linear("mlp.down", [t.width, t.mlp_width])?,
+            post_norm: None,
+        };
+        transformer.layer(&Layer { attention, cross: None, mlp })?;
     }
     let head = Head {
-        norm: norm(&mut tensors, "norm", t.width, t.norm_epsilon)?,
+        norms: vec![norm(&mut tensors, "norm", t.width, t.norm_epsilon)?],
+        inner: None,
         linear: linear(&mut tensors, "image_head", [t.codebook, t.width])?,
     };
     tensors.finish(Some("text_head."))?;
@@ -70,13 +84,13 @@ fn embedding(tensors: &mut Tensors<'_>, config: &Config) -> Result<Embedding, Er
         }
     }
     let position = Tensor::new("position", &[t.text_length + rows * columns, t.width], position);
-    Ok(Embedding { text, image, position })
+    Ok(Embedding { text, image, position: Some(position), norm: None, rotary: None })
 }
 
-fn norm(tensors: &mut Tensors<'_>, key: &str, width: usize, epsilon: f32) -> Result<Norm, Error> {
+fn norm(tensors: &mut Tensors<'_>, key: &str, width: usize, epsilon: f32) -> Result<Normalization, Error> {
     let weight = tensors.take(&format!("{key}.weight"), &[width])?;
     let bias = tensors.take(&format!("{key}.bias"), &[width])?;
-    Ok(Norm { weight, bias, epsilon })
+    Ok(Normalization::Layer(Norm { weight, bias, epsilon }))
 }
 
 fn linear(tensors: &mut Tensors<'_>, key: &str, [outputs, inputs]: [usize; 2]) -> Result<Linear, Error> {

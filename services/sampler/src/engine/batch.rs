@@ -10,11 +10,25 @@ pub(super) struct Feed {
     pub(super) job: usize,
     /// Index of the candidate among the request's running ones; none: the prefix.
     pub(super) run: Option<usize>,
-    /// Tokens of each sequence.
+    /// Positions of each sequence.
     pub(super) count: usize,
     /// Index of its (first) logits; none: more of its known tokens must be fed before they matter.
     logits: Option<usize>,
     guided: bool,
+}
+
+/// Tokens of a sequence that are known, and where the first of them lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) slot: usize,
+    pub(super) position: usize,
+    pub(super) tokens: &'a [u32],
+}
+
+impl Known<'_> {
+    fn end(&self) -> usize {
+        self.position + self.tokens.len()
+    }
 }
 
 /// The rows of one step. A sequence whose next tokens are known (a prefix, given tokens) feeds many of them at once, up to a budget for all, so that
@@ -36,25 +50,27 @@ impl Batch {
         self.budget = budget;
     }
 
-    /// Adds the next tokens of a sequence (its place and the tokens) and, under guidance, as many of the unconditional one.
+    /// Adds the tokens from `position` on of a sequence and, under guidance, of the unconditional one, which may begin later or earlier and ends at the same
+    /// position.
     pub(super) fn feed(
         &mut self,
         (job, run): (usize, Option<usize>),
         position: usize,
-        conditional: (usize, &[u32]),
-        unconditional: Option<(usize, &[u32])>,
+        conditional: Known<'_>,
+        unconditional: Option<Known<'_>>,
     ) {
         let sequences = 1 + usize::from(unconditional.is_some());
-        let known = conditional.1.len();
+        let known = conditional.end() - position;
         let count = known.min((self.budget / sequences).max(1));
         self.budget = self.budget.saturating_sub(count * sequences);
         let complete = count == known;
-        for (slot, tokens) in [Some(conditional), unconditional].into_iter().flatten() {
-            let rows = (position as u32..).zip(&tokens[..count]);
-            let last = position as u32 + count as u32 - 1;
-            self.rows.extend(rows.map(|(position, &token)| {
-                let logits = complete && position == last;
-                Row { slot, token, position, logits }
+        let end = position + count;
+        for Known { slot, position: first, tokens } in [Some(conditional), unconditional].into_iter().flatten() {
+            let begin = position.max(first).min(end);
+            let tokens = &tokens[begin - first.min(begin)..end.saturating_sub(first)];
+            self.rows.extend((begin..).zip(tokens).map(|(position, &token)| {
+                let logits = complete && position + 1 == end;
+                Row { slot, token, position: position as u32, logits }
             }));
         }
         let logits = complete.then_some(self.asked);

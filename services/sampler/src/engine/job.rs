@@ -13,11 +13,12 @@ use tracing::Span;
 
 use super::{
     Event, Failure, Request,
-    batch::{Batch, Feed},
+    batch::{Batch, Feed, Known},
     outlet::Outlet,
     run::{Drawer, Logits, Run, Step},
 };
 use crate::{
+    course::Course,
     model::{self, Geometry, Model, Prefix},
     slots::{Places, Pool},
 };
@@ -28,7 +29,9 @@ struct Shared {
     places: Places,
     tokens: Vec<u32>,
     unconditional: Option<Vec<u32>>,
-    fed: usize,
+    /// The position of the next token that is fed, and of the first that is not in here: both sequences end there.
+    next: usize,
+    end: usize,
     /// Of the first image token that is drawn; empty until all tokens were fed.
     logits: [Vec<f32>; 2],
     began: Option<Instant>,
@@ -50,9 +53,10 @@ pub(super) struct Job {
     queued: Option<Span>,
     arrived: Instant,
     geometry: Geometry,
-    /// For each cell the token that is given.
+    course: Course,
+    /// For each step the token that is not drawn.
     forced: Vec<Option<u32>>,
-    /// Cells that are not given.
+    /// Steps that are drawn.
     open: usize,
     shared: Option<Shared>,
     runs: Vec<Run>,
@@ -66,13 +70,10 @@ pub(super) struct Job {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Job {
-    pub(super) fn new(request: Request, outlet: Outlet, geometry: Geometry) -> Self {
+    pub(super) fn new(request: Request, outlet: Outlet, geometry: Geometry, course: Course) -> Self {
         let span = Span::current();
         let queued = tracing::info_span!(parent: &span, names::span::QUEUE);
-        let mut forced = vec![None; geometry.cells];
-        for &(position, token) in &request.given {
-            forced[position as usize] = Some(token);
-        }
+        let forced = course.forced(&request.given);
         Self {
             request,
             outlet,
@@ -83,6 +84,7 @@ impl Job {
             queued: Some(queued),
             arrived: Instant::now(),
             geometry,
+            course,
             open: forced.iter().filter(|token| token.is_none()).count(),
             forced,
             shared: None,
@@ -119,7 +121,7 @@ impl Job {
 
     /// Rows × steps until it is done, about.
     pub(super) fn outstanding(&self) -> u64 {
-        let running: usize = self.runs.iter().map(|run| run.left(self.geometry.cells).min(self.open)).sum();
+        let running: usize = self.runs.iter().map(|run| run.left(&self.course).min(self.open)).sum();
         let waiting = (self.request.candidates.len() - self.begun) * self.open;
         (running + waiting) as u64 * (1 + u64::from(self.is_guided()))
     }
@@ -131,13 +133,16 @@ impl Job {
         let tokens = with(&self.request.text);
         let unconditional = self.request.unconditional.as_deref().map(with);
         let begun = places.iter().try_for_each(|place| model.begin(place, None));
+        let end = self.geometry.text_length + tokens.len() - self.request.text.len();
+        let longest = tokens.len().max(unconditional.as_ref().map_or(0, Vec::len));
         self.queued = None;
         let span = tracing::info_span!(parent: &self.span, names::span::PREFILL, tokens = tokens.len());
         self.shared = Some(Shared {
             places,
             tokens,
             unconditional,
-            fed: 0,
+            next: end - longest,
+            end,
             logits: Default::default(),
             began: None,
             took: Duration::ZERO,
@@ -169,13 +174,13 @@ impl Job {
             return Ok(0);
         };
         let mut started = 0;
-        let prefix = |slot| Some(Prefix { slot, length: shared.tokens.len() as u32 });
+        let prefix = |slot| Some(Prefix { slot, length: shared.end as u32 });
         for run in self.runs.iter_mut().filter(|run| run.is_new()) {
             for (place, from) in run.places.iter().zip(shared.places.iter()) {
                 model.begin(place, prefix(from))?;
             }
-            let given = &shared.tokens[self.geometry.text_length..];
-            run.start(given, shared.logits(), &self.forced, &self.request, drawer)?;
+            let given = &shared.tokens[self.request.text.len()..];
+            run.start(given, shared.logits(), (&self.course, &self.forced), &self.request, drawer)?;
             started += 1;
         }
         Ok(started)
@@ -183,14 +188,14 @@ impl Job {
 
     /// Sends what is new, and gives the rows of complete candidates back. When the last is complete, also those of the prefix.
     pub(super) fn settle(&mut self, pool: &mut Pool) {
-        let cells = self.geometry.cells;
+        let course = &self.course;
         let prefill = self.shared.as_ref().map_or(Duration::ZERO, |shared| shared.took);
         for run in &mut self.runs {
-            while let Some(chunk) = run.chunk(self.request.chunk_size, cells) {
+            while let Some(chunk) = run.chunk(self.request.chunk_size, course) {
                 self.outlet.push(chunk);
             }
         }
-        for run in self.runs.extract_if(.., |run| run.is_complete(cells)) {
+        for run in self.runs.extract_if(.., |run| run.is_complete(course)) {
             self.outlet.push(run.finished(prefill));
             self.finished += 1;
             pool.release(run.places);
@@ -212,17 +217,19 @@ impl Job {
     pub(super) fn plan(&self, index: usize, batch: &mut Batch) {
         let Some(shared) = &self.shared else { return };
         if !shared.is_complete() {
-            let conditional = (shared.places.conditional, &shared.tokens[shared.fed..]);
-            let unconditional = shared.unconditional.as_ref().map(|tokens| &tokens[shared.fed..]);
-            let unconditional = shared.places.unconditional.zip(unconditional);
-            batch.feed((index, None), shared.fed, conditional, unconditional);
+            let known = |slot, tokens| Known { slot, position: shared.end - <[u32]>::len(tokens), tokens };
+            let unconditional = shared.places.unconditional.zip(shared.unconditional.as_deref());
+            let unconditional = unconditional.map(|(slot, tokens)| known(slot, tokens));
+            let conditional = known(shared.places.conditional, &shared.tokens);
+            batch.feed((index, None), shared.next, conditional, unconditional);
             return;
         }
         for (number, run) in self.runs.iter().enumerate() {
-            let (cell, tokens) = run.pending();
-            let unconditional = run.places.unconditional.map(|place| (place, tokens));
-            let position = self.geometry.text_length + cell;
-            batch.feed((index, Some(number)), position, (run.places.conditional, tokens), unconditional);
+            let (step, tokens) = run.pending();
+            let position = self.geometry.text_length + step;
+            let known = |slot| Known { slot, position, tokens };
+            let Places { conditional, unconditional } = run.places;
+            batch.feed((index, Some(number)), position, known(conditional), unconditional.map(known));
         }
     }
 
@@ -238,11 +245,11 @@ impl Job {
             let run = &mut self.runs[number];
             run.stepped(feed.count, step);
             let Some(logits) = logits else { return Ok(false) };
-            run.draw(logits, &self.forced, &self.request, drawer)?;
+            run.draw(logits, (&self.course, &self.forced), &self.request, drawer)?;
             return Ok(true);
         }
         let shared = self.shared.as_mut().expect("a job with rows in a step has a prefix");
-        shared.fed += feed.count;
+        shared.next += feed.count;
         shared.took = step.ended - *shared.began.get_or_insert(step.started);
         if let Some(logits) = logits {
             shared.logits = [logits.conditional.to_vec(), logits.unconditional.unwrap_or_default().to_vec()];
@@ -268,7 +275,7 @@ impl Job {
 
 impl Shared {
     fn is_complete(&self) -> bool {
-        self.fed == self.tokens.len()
+        self.next == self.end
     }
 
     fn logits(&self) -> Logits<'_> {

@@ -34,6 +34,7 @@ pub use outlet::Events;
 pub use request::{Candidate, Event, Failure, Refusal, Request, Statistics};
 
 use crate::{
+    course::Course,
     model::{self, Geometry, Model},
     slots::Pool,
 };
@@ -100,6 +101,7 @@ pub struct Engine {
     inbox: Arc<Inbox>,
     options: Options,
     geometry: Geometry,
+    course: Course,
     device: String,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -121,7 +123,8 @@ impl Engine {
             return Err(StartError::Sequences { expected, found });
         }
         let step = model::probe(&mut model, 0, &caption)?;
-        let (geometry, device) = (model.geometry(), model.device());
+        let (geometry, rules, device) = (model.geometry(), model.rules(), model.device());
+        let course = Course::new(geometry.cells, rules.columns, &rules.row_end);
         let load = Load { queued: 0, queue_capacity: options.queue, rows_used: 0, rows_total: options.rows };
         let inbox = Arc::new(Inbox::new(load));
         let scheduler = Scheduler::new(model, options, inbox.clone(), caption, step);
@@ -133,7 +136,7 @@ impl Engine {
                 died(&reason);
             }
         })?;
-        Ok(Self { inbox, options, geometry, device, thread: Mutex::new(Some(thread)) })
+        Ok(Self { inbox, options, geometry, course, device, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a request over. Its spans are children of the current one.
@@ -142,7 +145,7 @@ impl Engine {
     /// The queue is full, or the engine stops or died.
     pub fn submit(&self, request: Request) -> Result<Events, Refusal> {
         let (outlet, events) = outlet::channel(self.options.events, self.inbox.clone());
-        self.inbox.push(Job::new(request, outlet, self.geometry))?;
+        self.inbox.push(Job::new(request, outlet, self.geometry, self.course.clone()))?;
         Ok(events)
     }
 

@@ -14,7 +14,7 @@ pub struct Candidate {
 /// What the engine draws: one caption, any number of candidates. The caller has checked it against the model's geometry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The caption, padded to the text length.
+    /// The caption, padded: at least one token, at most the text length.
     pub text: Vec<u32>,
     /// The caption of the unconditional row, padded; none: no guidance, and half the rows.
     pub unconditional: Option<Vec<u32>>,

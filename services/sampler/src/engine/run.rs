@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::{Candidate, Event, Request, Statistics};
 use crate::{
+    course::Course,
     draws,
     logits::{self, Parameters, Picker},
+    model::Rules,
     slots::Places,
 };
 
@@ -29,12 +31,26 @@ pub(super) struct Logits<'a> {
 pub(super) struct Drawer {
     picker: Picker,
     guided: Vec<f32>,
+    /// Cells from here on are drawn without guidance; none: none are.
+    guided_tokens: Option<u32>,
 }
 
 impl Drawer {
-    /// A token.
-    fn draw(&mut self, logits: Logits<'_>, parameters: &Parameters, uniform: f64) -> Result<u32, logits::Error> {
-        let guided = match logits.unconditional {
+    pub(super) fn new(rules: &Rules) -> Self {
+        let picker = Picker::with_ties(rules.top_k_ties);
+        Self { picker, guided_tokens: rules.guided_tokens, ..Self::default() }
+    }
+
+    /// The token of a cell.
+    fn draw(
+        &mut self,
+        cell: u32,
+        logits: Logits<'_>,
+        parameters: &Parameters,
+        uniform: f64,
+    ) -> Result<u32, logits::Error> {
+        let unconditional = logits.unconditional.filter(|_| self.guided_tokens.is_none_or(|guided| cell < guided));
+        let guided = match unconditional {
             Some(unconditional) => {
                 logits::guide(logits.conditional, unconditional, parameters.guidance_scale, &mut self.guided);
                 &self.guided
@@ -49,7 +65,7 @@ impl Drawer {
 pub(super) struct Run {
     candidate: Candidate,
     pub(super) places: Places,
-    /// Known so far, given ones included, in raster order.
+    /// Known so far, by step: drawn, given, and behind rows.
     tokens: Vec<u32>,
     /// Of these, how many the model has seen.
     fed: usize,
@@ -85,26 +101,27 @@ impl Run {
         &mut self,
         prefix: &[u32],
         logits: Logits<'_>,
-        forced: &[Option<u32>],
+        (course, forced): (&Course, &[Option<u32>]),
         request: &Request,
         drawer: &mut Drawer,
     ) -> Result<(), logits::Error> {
         self.tokens.reserve_exact(forced.len());
         self.tokens.extend_from_slice(prefix);
         self.fed = prefix.len();
-        self.draw(logits, forced, request, drawer)
+        self.draw(logits, (course, forced), request, drawer)
     }
 
-    /// Draws the next token and adds the given ones that follow it.
+    /// Draws the next token and adds those that follow it and are not drawn.
     pub(super) fn draw(
         &mut self,
         logits: Logits<'_>,
-        forced: &[Option<u32>],
+        (course, forced): (&Course, &[Option<u32>]),
         request: &Request,
         drawer: &mut Drawer,
     ) -> Result<(), logits::Error> {
-        let uniform = draws::uniform(self.candidate.seed, self.tokens.len() as u32);
-        let token = drawer.draw(logits, &request.parameters, uniform)?;
+        let cell = course.cell(self.tokens.len()).expect("tokens behind a row are not drawn") as u32;
+        let uniform = draws::uniform(self.candidate.seed, cell);
+        let token = drawer.draw(cell, logits, &request.parameters, uniform)?;
         self.weigh(logits, token);
         self.tokens.push(token);
         self.tokens.extend(forced[self.tokens.len()..].iter().map_while(|token| *token));
@@ -124,17 +141,17 @@ impl Run {
         self.tokens.is_empty()
     }
 
-    /// Whether all `cells` tokens are known.
-    pub(super) fn is_complete(&self, cells: usize) -> bool {
-        self.tokens.len() == cells
+    /// Whether all tokens are known.
+    pub(super) fn is_complete(&self, course: &Course) -> bool {
+        self.tokens.len() == course.steps()
     }
 
-    /// Tokens that are still to be found.
-    pub(super) fn left(&self, cells: usize) -> usize {
-        cells - self.tokens.len()
+    /// Cells whose tokens are still to be found.
+    pub(super) fn left(&self, course: &Course) -> usize {
+        course.cells_in(self.tokens.len()..course.steps())
     }
 
-    /// The raster position of the next token for the model, and the known tokens from there on.
+    /// The step of the next token for the model, and the known tokens from there on.
     pub(super) fn pending(&self) -> (usize, &[u32]) {
         (self.fed, &self.tokens[self.fed..])
     }
@@ -148,15 +165,16 @@ impl Run {
     }
 
     /// The next chunk to send: a full one, or at the end of the picture what is left.
-    pub(super) fn chunk(&mut self, size: usize, cells: usize) -> Option<Event> {
-        let left = self.tokens.len() - self.sent;
-        if left == 0 || (left < size && !self.is_complete(cells)) {
+    pub(super) fn chunk(&mut self, size: usize, course: &Course) -> Option<Event> {
+        let start = course.cells_in(0..self.sent);
+        let left = course.cells_in(0..self.tokens.len()) - start;
+        if left == 0 || (left < size && !self.is_complete(course)) {
             return None;
         }
-        let end = self.sent + size.min(left);
-        let (start, tokens) = (self.sent as u32, self.tokens[self.sent..end].to_vec());
-        self.sent = end;
-        Some(Event::Chunk { candidate: self.candidate.id, start, tokens })
+        let cells = start..start + size.min(left);
+        self.sent = course.step(cells.end - 1) + 1;
+        let tokens = cells.map(|cell| self.tokens[course.step(cell)]).collect();
+        Some(Event::Chunk { candidate: self.candidate.id, start: start as u32, tokens })
     }
 
     /// The last event.

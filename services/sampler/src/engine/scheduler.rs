@@ -46,6 +46,7 @@ impl<M: Model> Scheduler<M> {
     pub(super) fn new(model: M, options: Options, inbox: Arc<Inbox>, caption: Vec<u32>, step: Duration) -> Self {
         Self {
             pool: Pool::new(options.rows),
+            drawer: Drawer::new(&model.rules()),
             model,
             options,
             inbox,
@@ -54,7 +55,6 @@ impl<M: Model> Scheduler<M> {
             active: Vec::new(),
             ended: Vec::new(),
             batch: Batch::default(),
-            drawer: Drawer::default(),
             meters: Meters::new(),
             step_time: StepTime::new(step),
         }

@@ -13,7 +13,7 @@ fn load(json: &Value, length: u32, size: u32) -> Result<Vocabulary, Error> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("tokenizer.json");
     fs::write(&path, json.to_string()).unwrap();
-    Vocabulary::load(&path, length, size)
+    Vocabulary::load(&path, length, size, None)
 }
 
 fn special(id: u32, content: &str) -> Value {
@@ -167,6 +167,29 @@ fn a_vocabulary_that_takes_text_for_a_special_token_refuses_it() {
     let expected = [row("a", "a", false), row("<0xC3>", "é", true), row("<0xA9>", "é", true), row("s", "s", false)];
     assert_eq!(rows, expected);
     assert_eq!(vocabulary.decode(&[2, 3, 4, 5]).unwrap(), "aés");
+}
+
+#[test]
+fn a_template_stands_around_the_prompt() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    fs::write(&path, with_ends().to_string()).unwrap();
+    let template = Template { before: "a:".into(), after: " b".into() };
+    let vocabulary = Vocabulary::load(&path, 9, 262, Some(&template)).unwrap();
+    let spelled = |prompt: &str| {
+        let (tokens, truncated) = vocabulary.encode(prompt).unwrap();
+        (tokens.into_iter().map(|token| (token.piece, token.span)).collect::<Vec<_>>(), truncated)
+    };
+    let piece = |piece: &str, start: usize, end: usize| (piece.to_owned(), (start, end));
+    let before = [piece("<start>", 0, 0), piece("Ġ", 0, 0), piece("a", 0, 0), piece(":", 0, 0)];
+    let after = [piece("Ġ", 0, 0), piece("b", 0, 0), piece("<end>", 0, 0)];
+    let whole = |own: &[(String, (usize, usize))]| [&before, own, &after].concat();
+    assert_eq!(spelled(" red"), (whole(&[piece("Ġred", 0, 4)]), false));
+    assert_eq!(
+        spelled("xyz"),
+        (whole(&[piece("x", 0, 1), piece("y", 1, 2)]), true),
+        "the caption is cut, not the template"
+    );
 }
 
 #[test]
