@@ -5,12 +5,12 @@ are deterministic and cached, so that a scene costs little more than pasting.
 """
 import functools
 import math
+import os
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from scipy.ndimage import distance_transform_edt
 
-FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+FONT = os.environ.get("EASEL_EMOJI_FONT", "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 SIDE = 128
 
 EMOJI = {
@@ -136,13 +136,27 @@ def tint(name, color):
     return Image.fromarray(np.dstack([RAMPS[color][((0.12 + 0.80 * light) * 255).astype(np.uint8)], alpha]))
 
 
+def _nearest(covered):
+    """For every pixel, the row and the column of the nearest covered one."""
+    rows, columns = (np.arange(side, dtype=np.int32) for side in covered.shape)
+    along = np.where(covered[None], np.abs(rows[:, None] - rows)[:, :, None], 2 * SIDE)
+    across = np.square(along.min(1))[:, None] + np.square(columns[:, None] - columns)
+    column = across.argmin(2)
+    return along.argmin(1)[rows[:, None], column], column
+
+
+@functools.lru_cache(None)
+def _skin(material):
+    """The colours of an object, which go on to the edges of a rectangle around it: uint8 [height, width, 3]."""
+    image = base(material)
+    pixels = np.asarray(image.crop(image.getbbox()))
+    return pixels[_nearest(pixels[..., 3] > 128)][..., :3]
+
+
 @functools.lru_cache(None)
 def composite(name, material):
     """`name` in the shape of `material`: the silhouette and shading of one, the colours of the other stretched over it."""
-    shape, texture = base(name), base(material)
-    pixels = np.asarray(texture.crop(texture.getbbox())).astype(np.float32)
-    nearest = distance_transform_edt(pixels[..., 3] <= 128, return_distances=False, return_indices=True)
-    pixels = pixels[nearest[0], nearest[1]][..., :3].astype(np.uint8)
+    shape, pixels = base(name), _skin(material)
     left, top, right, bottom = shape.getbbox()
     painted = Image.new("RGB", (SIDE, SIDE))
     painted.paste(Image.fromarray(pixels).resize((right - left, bottom - top), Image.BILINEAR), (left, top))
