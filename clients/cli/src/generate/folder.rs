@@ -44,7 +44,7 @@ impl Written {
             picture.image.save(self.dir.join(name))?;
         }
         let path = self.dir.join(SHEET);
-        let sheet = sheet::draw(&outcome.pictures, &outcome.ranking)?;
+        let sheet = sheet::draw(&record.prompt, &outcome.pictures, &outcome.ranking)?;
         let written = sheet.save_with_format(&path, image::ImageFormat::Png);
         written.map_err(|source| Error::Picture { what: format!("cannot write {}", path.display()), source })?;
         let path = self.dir.join(RECORD);

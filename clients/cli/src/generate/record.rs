@@ -12,7 +12,7 @@ pub(super) struct Record<'a> {
     command: &'a str,
     package: Package<'a>,
     /// Empty when only tokens were given.
-    prompt: String,
+    pub(super) prompt: String,
     /// As the sampler got them, without pads.
     text_tokens: &'a [u32],
     /// The tokenizer's, one for each token; empty when tokens were given.
