@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
-use easel_import::ImportOptions;
+use easel_import::{Family, ImportOptions, Progress};
 use easel_server::serve;
+use indicatif::ProgressBar;
 
 use crate::{Error, output, progress};
 
@@ -14,12 +15,16 @@ use crate::{Error, output, progress};
     after_help = "Example: easel import checkpoint --out models/mine && easel generate 'a red circle' --package models/mine"
 )]
 pub(crate) struct Import {
-    /// Folder of the checkpoint: config.json, *.safetensors, tokenizer.json
+    /// A checkpoint: its folder (config.json, weights, tokenizer), or one file (.safetensors, .pt, .pth, .bin, .ckpt, .pkl)
     checkpoint: PathBuf,
 
     /// Folder of the package; it appears when it is whole
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+
+    /// Whose checkpoint it is, where neither its config.json nor its keys tell
+    #[arg(long, value_name = "NAME")]
+    family: Option<Family>,
 
     /// Precision of the stored weights; graphs compute in 32 bits either way
     #[arg(long, value_enum, default_value_t)]
@@ -67,20 +72,43 @@ impl Import {
             Weights::F32 => easel_import::Weights::F32,
             Weights::F16 => easel_import::Weights::F16,
         };
-        let options = ImportOptions { weights, overwrite: self.overwrite, ..ImportOptions::default() };
-        let bar = progress::bar("import", 0).with_style(progress::style("{bytes}/{total_bytes}"));
+        let options =
+            ImportOptions { family: self.family, weights, overwrite: self.overwrite, ..ImportOptions::default() };
+        let mut shown = Shown::new();
         let package = easel_import::import(&self.checkpoint, &self.out, &options, &mut |progress| {
             if interrupted.load(Ordering::Relaxed) {
                 // Unwinding takes the half-written package away.
                 std::panic::resume_unwind(Box::new("interrupted"));
             }
-            bar.set_length(progress.total_bytes);
-            bar.set_position(progress.read_bytes);
+            shown.update(progress);
         });
-        bar.finish_and_clear();
+        shown.bar.finish_and_clear();
         let package = package?;
         let size = package.manifest().files.values().map(|file| file.bytes).sum();
         let (name, out) = (&package.manifest().name, self.out.display());
         output::print(&format!("{name}: {} in {out}\n{}\n", output::bytes(size), package.digest()))
+    }
+}
+
+/// How far the import is: a bar on a terminal, and a line for every tenth elsewhere.
+struct Shown {
+    bar: ProgressBar,
+    tenths: u64,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self { bar: progress::bar("import", 0).with_style(progress::style("{bytes}/{total_bytes}")), tenths: 0 }
+    }
+
+    fn update(&mut self, progress: Progress) {
+        self.bar.set_length(progress.total_bytes);
+        self.bar.set_position(progress.read_bytes);
+        let tenths = (progress.read_bytes * 10).checked_div(progress.total_bytes).unwrap_or(0).min(10);
+        if self.bar.is_hidden() && tenths > self.tenths {
+            let total = output::bytes(progress.total_bytes);
+            eprintln!("import: {} % of {total} read", tenths * 10);
+            self.tenths = tenths;
+        }
     }
 }

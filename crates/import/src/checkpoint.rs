@@ -3,6 +3,8 @@
 mod entry;
 #[cfg(test)]
 mod formats;
+#[cfg(test)]
+mod hostile;
 mod part;
 mod pickle;
 mod safetensors;

@@ -20,6 +20,7 @@ mod checkpoint;
 mod clip;
 mod dalle;
 mod error;
+mod family;
 mod graph;
 mod layers;
 mod mask;
@@ -31,23 +32,25 @@ mod staging;
 mod storage;
 pub mod synthetic;
 mod tensor;
+pub mod tokenizer;
 mod transformer;
 mod vocabulary;
 
 use std::{fs, path::Path};
 
 use easel_package::Package;
-use serde::Deserialize;
 
 pub use error::Error;
+pub use family::Family;
 pub use mask::Mask;
 pub use options::{ImportOptions, Progress, Weights};
 
+use checkpoint::Checkpoint;
 use staging::Staging;
 
 const CONFIG_BYTES: u64 = 1 << 20;
 
-/// Reads the checkpoint in the folder `checkpoint` and writes a package to the folder `out`, which appears when it is whole.
+/// Reads the checkpoint at `checkpoint`, a folder or a file of weights, and writes a package to the folder `out`, which appears when it is whole.
 ///
 /// `progress` is told after every tensor, and once more at the end.
 ///
@@ -60,13 +63,14 @@ pub fn import(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Package, Error> {
-    let path = checkpoint.join("config.json");
-    let config = checkpoint::text(&path, CONFIG_BYTES)?;
-    let family: Family = serde_json::from_str(&config).map_err(|source| Error::Json { path: path.clone(), source })?;
+    let given = Checkpoint::open(checkpoint)?;
+    let family = options.family.map_or_else(|| Family::of(&given), Ok)?;
     outside(checkpoint, out)?;
     let staging = Staging::new(out, options.overwrite)?;
-    let manifest = match family.family.as_str() {
-        "dalle" => {
+    let manifest = match family {
+        Family::Dalle => {
+            let path = checkpoint.join("config.json");
+            let config = checkpoint::text(&path, CONFIG_BYTES)?;
             let (mut read_bytes, total_bytes) = (0, dalle::bytes(checkpoint)?);
             let mut read = |bytes| {
                 read_bytes += bytes;
@@ -77,21 +81,18 @@ pub fn import(
             manifest
         }
         other => {
-            let (expected, found) = ("\"dalle\"".into(), format!("{other:?}"));
-            return Err(Error::Field { path, field: "family".into(), expected, found });
+            let expected = format!("a checkpoint of the family {} or {}", Family::Dalle, Family::DallePytorch);
+            let found = format!("one of {other}");
+            return Err(Error::File { path: checkpoint.into(), expected, found });
         }
     };
-    copy_licences(checkpoint, staging.dir())?;
+    if checkpoint.is_dir() {
+        copy_licences(checkpoint, staging.dir())?;
+    }
     let package = Package::seal(staging.dir(), manifest)?;
     tracing::info!(name = package.manifest().name, digest = package.digest(), "imported");
     staging.publish()?;
     Ok(Package::open(out)?)
-}
-
-/// The one field that every family has.
-#[derive(Deserialize)]
-struct Family {
-    family: String,
 }
 
 /// Refuses to replace a folder that the checkpoint lies in.

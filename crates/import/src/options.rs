@@ -1,8 +1,12 @@
 use std::{fmt, str::FromStr};
 
+use crate::Family;
+
 /// How a package is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportOptions {
+    /// Whose checkpoint it is; none: its configuration or its keys tell.
+    pub family: Option<Family>,
     /// Precision of the stored weights.
     pub weights: Weights,
     /// Whether a package that is at the place already is replaced. Nothing but a package ever is.
@@ -13,7 +17,7 @@ pub struct ImportOptions {
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { weights: Weights::F16, overwrite: false, inline_limit_bytes: 3 << 29 }
+        Self { family: None, weights: Weights::F16, overwrite: false, inline_limit_bytes: 3 << 29 }
     }
 }
 

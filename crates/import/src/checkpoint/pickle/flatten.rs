@@ -9,7 +9,7 @@ use super::value::{Id, Node, Object, Values};
 /// Values within values.
 const DEPTH: usize = 100;
 /// What may be made of a pickle, in bytes, roughly.
-const BUDGET: usize = 96 << 20;
+const BUDGET: usize = 48 << 20;
 /// Bytes of a value as JSON, and of a tensor's entry, beside its text.
 const VALUE: usize = 96;
 const TENSOR: usize = 512;

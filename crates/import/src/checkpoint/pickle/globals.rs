@@ -73,6 +73,9 @@ fn wrapped(values: &mut Values, arguments: Id) -> Result<Id, String> {
 /// Bytes that the old protocols write as text.
 fn latin(values: &Values, given: &[Id]) -> Result<Box<[u8]>, String> {
     let text = given.first().and_then(|text| values.text(*text)).unwrap_or_default();
+    if text.is_ascii() {
+        return Ok(text.as_bytes().into());
+    }
     let bytes: Option<Box<[u8]>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
     bytes.ok_or_else(|| "bytes that are none".into())
 }

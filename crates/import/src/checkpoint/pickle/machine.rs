@@ -13,7 +13,7 @@ use crate::checkpoint::source::Cursor;
 /// Bytes of a pickle.
 pub(crate) const BYTES: u64 = 32 << 20;
 /// Instructions of a pickle.
-const STEPS: usize = 4_000_000;
+const STEPS: usize = 2_000_000;
 /// Bytes of a line of text in the old protocols.
 const LINE: usize = 4096;
 

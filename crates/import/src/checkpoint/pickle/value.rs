@@ -3,9 +3,9 @@
 use crate::checkpoint::entry::Dtype;
 
 /// Values of one pickle.
-pub(crate) const VALUES: usize = 1_000_000;
+pub(crate) const VALUES: usize = 500_000;
 /// Bytes of texts and lists of one pickle: what was remembered can be copied many times.
-const HEAP: usize = 96 << 20;
+const HEAP: usize = 48 << 20;
 
 /// A value's number.
 pub(crate) type Id = u32;

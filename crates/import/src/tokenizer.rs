@@ -1,0 +1,90 @@
+//! Vocabularies in the formats of other projects → Hugging Face's `tokenizer.json`.
+//!
+//! What a project does to a caption before its vocabulary sees it becomes the `normalizer` of the file, so that nothing that reads it needs to know the
+//! project. What such a normalizer cannot say is left out: `docs/models.md` tells what that is.
+
+mod clean;
+mod clip;
+mod pairs;
+mod yttm;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+pub use clip::clip;
+pub use pairs::{char_bpe, min_dalle};
+pub use yttm::yttm;
+
+use crate::{Error, checkpoint};
+
+const BYTES: u64 = 64 << 20;
+
+/// A `tokenizer.json` as it is, without the padding and truncation that it may ask for: the services do both.
+///
+/// # Errors
+/// The file cannot be read, or is not JSON.
+pub fn tokenizer_json(path: &Path) -> Result<Value, Error> {
+    let mut tokenizer = checkpoint::json(path, BYTES)?;
+    if let Some(fields) = tokenizer.as_object_mut() {
+        fields.insert("padding".into(), Value::Null);
+        fields.insert("truncation".into(), Value::Null);
+    }
+    Ok(tokenizer)
+}
+
+/// The parts of a tokenizer that differ from one to another.
+struct Parts {
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+    model: Value,
+    added_tokens: Vec<Value>,
+}
+
+impl Parts {
+    fn json(self) -> Value {
+        let Self { normalizer, pre_tokenizer, post_processor, decoder, model, added_tokens } = self;
+        json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added_tokens, "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer, "post_processor": post_processor, "decoder": decoder, "model": model,
+        })
+    }
+}
+
+/// A byte-pair model; what is left out is as most have it.
+fn bpe(vocab: &Value, merges: &[[String; 2]], other: &Value) -> Value {
+    let mut model = json!({
+        "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+        "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
+    });
+    for (key, value) in other.as_object().into_iter().flatten() {
+        model[key] = value.clone();
+    }
+    model
+}
+
+/// A token that text never becomes.
+fn special(id: u64, content: &str) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+    })
+}
+
+/// A post-processor that puts one token before the text and one behind it.
+fn ends(first: (&str, u64), last: (&str, u64)) -> Value {
+    let token = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+    let text = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
+    let ids = |(name, id): (&str, u64)| json!({"id": name, "ids": [id], "tokens": [name]});
+    json!({
+        "type": "TemplateProcessing",
+        "single": [token(first.0), text("A"), token(last.0)],
+        "pair": [token(first.0), text("A"), text("B"), token(last.0)],
+        "special_tokens": {first.0: ids(first), last.0: ids(last)},
+    })
+}
+
+fn wrong<T>(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Result<T, Error> {
+    Err(Error::File { path: path.into(), expected: expected.into(), found: found.into() })
+}
