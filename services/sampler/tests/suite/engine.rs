@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use easel_sampler::{
-    engine::{Event, Events, Options, Refusal, Request},
+    engine::{Event, Events, Options, Refusal, Request, Statistics},
     logits::Parameters,
 };
 
@@ -47,6 +47,26 @@ fn a_candidate_is_the_same_alone_and_among_others() {
         assert_eq!(lone[&0].tokens, many[&7].tokens);
         check(&alone, &lone);
         check(&crowd, &many);
+    }
+}
+
+#[test]
+fn likelihoods_are_the_same_to_the_bit_alone_and_among_others_with_pauses() {
+    let (engine, control) = engine(Options { events: 2, ..rows(16) });
+    let likelihoods = |statistics: Option<Statistics>| {
+        let statistics = statistics.unwrap();
+        [Some(statistics.log_likelihood), statistics.unconditional_log_likelihood].map(|nats| nats.map(f64::to_bits))
+    };
+    for make in [request, guided] {
+        let alone = read(&mut engine.submit(make(3, &[77])).unwrap())[&0].statistics;
+        control.hold();
+        // Nobody reads while it is drawn: it pauses when its few events wait, and goes on while the others are drawn.
+        let mut paused = engine.submit(make(3, &[76, 77])).unwrap();
+        let mut others = [guided(1, &[1, 2, 3]), request(3, &[77, 78])].map(|other| engine.submit(other).unwrap());
+        control.release();
+        others.iter_mut().for_each(|events| drop(read(events)));
+        assert_eq!(likelihoods(read(&mut paused)[&1].statistics), likelihoods(alone));
+        assert_eq!(alone.unwrap().unconditional_log_likelihood.is_some(), make(3, &[]).unconditional.is_some());
     }
 }
 

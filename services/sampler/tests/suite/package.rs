@@ -11,7 +11,7 @@ use easel_sampler::{
     Config,
     engine::{self, Candidate, Engine, Request},
     logits::Parameters,
-    model::Transformer,
+    model::{Model, Row, Transformer},
     slots::Pool,
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -82,6 +82,49 @@ fn the_engine_draws_what_the_transformer_says_by_the_book() {
     let mut events: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
     for (request, events) in requests.iter().zip(&mut events) {
         check(&package, request, &read(events));
+    }
+    engine.stop();
+}
+
+/// Σ ln p of the tokens that were not given, from the logits of all cells at once, by a softmax in f64.
+fn teacher_forced(package: &Package, text: &[u32], tokens: &[u32], given: &[(u32, u32)]) -> f64 {
+    let mut model = transformer(package, 1);
+    model.begin(0, None).unwrap();
+    let fed = text.iter().chain(&tokens[..tokens.len() - 1]);
+    let row =
+        |(position, &token): (u32, &u32)| Row { slot: 0, token, position, logits: position as usize + 1 >= text.len() };
+    let rows: Vec<Row> = (0..).zip(fed).map(row).collect();
+    let logits = model.step(&rows).unwrap();
+    let cells = logits.chunks(package.manifest().codebook as usize).zip(tokens).enumerate();
+    let drawn = cells.filter(|(cell, _)| given.iter().all(|(position, _)| *position as usize != *cell));
+    let nats = drawn.map(|(_, (row, &token))| {
+        let sum: f64 = row.iter().map(|&z| f64::from(z).exp()).sum();
+        f64::from(row[token as usize]) - sum.ln()
+    });
+    nats.sum()
+}
+
+#[test]
+fn likelihoods_are_those_of_the_transformer_given_the_whole_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let package = package(dir.path(), "tiny", 1, synthetic::Geometry::default());
+    let caption = package.manifest().text.pad(&[]);
+    let rows = 7;
+    let options = engine::Options { rows, ..engine::Options::default() };
+    let engine = Engine::start(transformer(&package, Pool::sequences(rows)), options, caption, |_| ()).unwrap();
+    for request in requests(&package) {
+        let drawn = read(&mut engine.submit(request.clone()).unwrap());
+        let Drawn { tokens, statistics } = &drawn[&0];
+        let statistics = statistics.unwrap();
+        let near = |found: f64, text: &[u32]| {
+            let expected = teacher_forced(&package, text, tokens, &request.given);
+            assert!((found - expected).abs() <= 1e-4 * expected.abs(), "expected {expected}, found {found}");
+        };
+        near(statistics.log_likelihood, &request.text);
+        assert_eq!(statistics.unconditional_log_likelihood.is_some(), request.unconditional.is_some());
+        if let (Some(found), Some(text)) = (statistics.unconditional_log_likelihood, &request.unconditional) {
+            near(found, text);
+        }
     }
     engine.stop();
 }
