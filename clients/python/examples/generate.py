@@ -34,6 +34,8 @@ def watched(events):
                 print(f"queued behind {event.position}")
             case easel.Started():
                 print(f"drawing with {event.package.name}, seeds {list(event.seeds)}")
+                if event.unknown_words:
+                    print(f"the model was not taught: {', '.join(event.unknown_words)}")
             case easel.Preview():
                 print(f"candidate {event.candidate}: preview at {event.tokens_done} tokens, {event.image.width}×{event.image.height}")
             case easel.Finished():

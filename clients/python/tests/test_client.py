@@ -54,6 +54,38 @@ def test_keep_sends_only_the_best(gateway):
     assert [p.candidate for p in drawing.pictures] == [e.candidate for e in drawing.ranking.entries[:2]]
 
 
+def test_candidates_are_ordered_as_asked(gateway):
+    with easel.Client(gateway) as client:
+        cells = client.package().grid.rows * client.package().grid.columns
+        draw = lambda **order: client.draw(PROMPT, candidates=4, seed=3, guidance_scale=2, **order)
+        drawings = {by: draw(rank_by=by) for by in (easel.RANK_BY_CLIP, easel.RANK_BY_LIKELIHOOD, easel.RANK_BY_CAPTION_GAIN, easel.RANK_BY_BOTH)}
+        kept = draw(rank_by=easel.RANK_BY_LIKELIHOOD, keep=1)
+        plain = client.draw(PROMPT, seed=3, guidance_scale=1, rank_by=easel.RANK_BY_LIKELIHOOD).pictures[0]
+        with pytest.raises(easel.Error) as caught:
+            client.draw(PROMPT, guidance_scale=1, rank_by=easel.RANK_BY_CAPTION_GAIN)
+    assert "rank_by" in caught.value.fields
+    for by, drawing in drawings.items():
+        assert drawing.ranking.rank_by == by
+        scores = [entry.score for entry in drawing.ranking.entries]
+        assert scores == sorted(scores, reverse=True)
+        assert [p.candidate for p in drawing.pictures] == [e.candidate for e in drawing.ranking.entries]
+    of = {
+        easel.RANK_BY_CLIP: lambda p: p.clip_score,
+        easel.RANK_BY_LIKELIHOOD: lambda p: p.log_likelihood / cells,
+        easel.RANK_BY_CAPTION_GAIN: lambda p: (p.log_likelihood - p.unconditional_log_likelihood) / cells,
+    }
+    for by, score in of.items():
+        assert [e.score for e in drawings[by].ranking.entries] == pytest.approx([score(p) for p in drawings[by].pictures], rel=1e-9)
+    assert kept.pictures[0].candidate == drawings[easel.RANK_BY_LIKELIHOOD].pictures[0].candidate
+    assert not plain.HasField("unconditional_log_likelihood") and plain.log_likelihood < 0
+
+
+def test_words_that_were_not_taught_are_named(gateway):
+    with easel.Client(gateway) as client:
+        started = client.draw("a peguin, 2 zyzzyvas!", seed=1).started
+    assert list(zip(started.unknown_words, started.nearest_words)) == [("peguin", "penguin"), ("zyzzyvas", "")]
+
+
 def test_a_given_picture_keeps_its_rows(gateway):
     with easel.Client(gateway) as client:
         grid = client.package().grid

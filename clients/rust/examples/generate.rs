@@ -21,7 +21,12 @@ async fn main() -> anyhow::Result<()> {
     let mut generation = client.generate(Generate::prompt(prompt).candidates(4).seed(42)).await?;
     while let Some(event) = generation.event().await? {
         match event {
-            Event::Started(started) => println!("{} draws with seeds {:?}", started.package.name, started.seeds),
+            Event::Started(started) => {
+                println!("{} draws with seeds {:?}", started.package.name, started.seeds);
+                if !started.unknown_words.is_empty() {
+                    println!("the model was not taught: {}", started.unknown_words.join(", "));
+                }
+            }
             Event::Progress(progress) => {
                 println!(
                     "candidate {}: {} of {} tokens",
