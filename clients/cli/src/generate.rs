@@ -291,7 +291,7 @@ fn unknown(started: &Started) -> String {
     let nearest = started.nearest_words.iter().map(String::as_str).chain(std::iter::repeat(""));
     let told = |(word, nearest): (&String, &str)| match nearest {
         "" => word.clone(),
-        nearest => format!("{word} (but {nearest})"),
+        nearest => format!("{word} (did you mean {nearest}?)"),
     };
     started.unknown_words.iter().zip(nearest).map(told).collect::<Vec<_>>().join(", ")
 }

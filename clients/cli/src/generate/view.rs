@@ -189,7 +189,7 @@ impl Lines {
             }
             Event::Picture(picture) => {
                 self.pictures += 1;
-                let score = picture.clip_score.map_or(String::new(), |score| format!(", score {score:.3}"));
+                let score = picture.clip_score.map_or(String::new(), |score| format!(", clip score {score:.3}"));
                 eprintln!("picture {}: seed {}{score}", self.pictures, picture.seed);
             }
             _ => {}

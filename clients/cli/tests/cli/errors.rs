@@ -14,6 +14,8 @@ fn what_the_gateway_refuses_is_named_as_it_was_typed() {
         (&["a red car", "--top-p", "2"][..], "--top-p: "),
         (&["a red car", "--temperature", "-1"], "--temperature: "),
         (&["a red car", "--candidates", "10001"], "--candidates: "),
+        (&["a red car", "--rank-by", "gain", "--guidance", "1"], "--rank-by: needs a guidance_scale other than 1"),
+        (&["--text-tokens", "1", "--rank-by", "clip"], "--rank-by: "),
         (&["a red car", "--package", "none"], "--package: "),
         (&["--text-tokens", "999999"], "--text-tokens: "),
         (&["  "], "PROMPT: "),

@@ -91,6 +91,41 @@ fn the_best_are_kept_and_replace_an_earlier_generation() {
 }
 
 #[test]
+fn what_was_asked_for_orders_the_pictures_and_says_which_are_kept() {
+    let folder = tempdir().unwrap();
+    let draw = |arguments: &[&str]| {
+        let all = ["generate", "a red car", "--candidates", "5", "--seed", "5", "--guidance", "2", "--json", "--out"];
+        json(&at_suite(folder.path(), &[&all[..], arguments].concat()))
+    };
+    let cells = 36.0;
+    for (order, score) in [
+        ("likelihood", (|entry| entry["log_likelihood"].as_f64().unwrap()) as fn(&Value) -> f64),
+        ("gain", |entry| {
+            entry["log_likelihood"].as_f64().unwrap() - entry["unconditional_log_likelihood"].as_f64().unwrap()
+        }),
+    ] {
+        let record = draw(&["out", "--rank-by", order]);
+        assert_eq!(record["rank_by"], order);
+        let mut last = f64::INFINITY;
+        for (place, entry) in record["ranking"].as_array().unwrap().iter().enumerate() {
+            let expected = score(entry) / cells;
+            assert!((entry["score"].as_f64().unwrap() - expected).abs() < 1e-9 && expected <= last, "{entry}");
+            last = expected;
+            let picture = &record["pictures"][place];
+            assert_eq!((&picture["seed"], &picture["score"]), (&entry["seed"], &entry["score"]));
+        }
+        let kept = draw(&["kept", "--rank-by", order, "--keep", "2"]);
+        assert_eq!(seeds(&kept), seeds(&record)[..2]);
+        assert!(kept["command"].as_str().unwrap().contains(&format!(" --rank-by {order} ")));
+    }
+    let both = draw(&["both", "--rank-by", "both"]);
+    assert_eq!(both["rank_by"], "both");
+    let sum: f64 = both["ranking"].as_array().unwrap().iter().map(|entry| entry["score"].as_f64().unwrap()).sum();
+    assert!(sum.abs() < 1e-9, "z-scores add up to nothing");
+    assert_eq!(draw(&["clip"])["rank_by"], "clip");
+}
+
+#[test]
 fn tokens_draw_what_their_caption_draws_and_nothing_ranks_them() {
     let folder = tempdir().unwrap();
     let arguments = ["generate", "--json", "--candidates", "2", "--seed", "9", "--temperature", "0", "--out"];
@@ -141,7 +176,12 @@ fn words_that_the_model_was_not_taught_are_named() {
     let folder = tempdir().unwrap();
     let output = at_suite(folder.path(), &["generate", "a zyzzyva", "--candidates", "1"]);
     stdout(&output);
-    assert!(stderr(&output).contains("the model was not taught: zyzzyva"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the model was not taught: zyzzyva\n"), "{}", stderr(&output));
+    let slips = json(&at_suite(folder.path(), &["generate", "a reed carr, 2!", "--candidates", "1", "--json"]));
+    assert_eq!(slips["unknown_words"], serde_json::json!(["reed", "carr"]));
+    assert_eq!(slips["nearest_words"], serde_json::json!(["red", "car"]));
+    let output = at_suite(folder.path(), &["generate", "a reed car, 2!", "--candidates", "1"]);
+    assert!(stderr(&output).contains("not taught: reed (did you mean red?)\n"), "{}", stderr(&output));
     let long = "a red car ".repeat(20);
     let output = at_suite(folder.path(), &["generate", &long, "--candidates", "1"]);
     assert!(stderr(&output).contains("longer than the model reads"), "{}", stderr(&output));
