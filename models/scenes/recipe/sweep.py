@@ -17,9 +17,30 @@ from .captions import caption
 from .dvae import load_codes
 from .grammar import sample_held, sample_train
 from .judge import judge
+from .scenes import pixels
 from .training import DEVICE
 
 ROWS = 128  # drawn at once
+
+
+def _tables(scenes, pictures):
+    """The judge's results for each scene and its pictures, and each kind's and attribute's shares."""
+    tables, kinds, attributes = [], defaultdict(list), defaultdict(list)
+    for scene, own in zip(scenes, pictures):
+        results = judge(own, scene)
+        tables.append(np.array(list(results.values())))
+        kinds[scene.kind].append(tables[-1].all(0).mean())
+        for attribute, right in results.items():
+            attributes[attribute.rstrip("2")].append(right.mean())
+    return tables, kinds, attributes
+
+
+def ceiling(config, work, scenes):
+    """True renders through the encoder and the decoder: what no sampler can be better than."""
+    dvae, grid = load_codes(config, work), config["transformer"]["grid"]
+    painted = dvae.decode(dvae.encode(pixels(scenes, config["scenes"]["scale"])), grid)
+    tables, *details = _tables(scenes, painted[:, None])
+    return {"all right": np.mean([table.all() for table in tables]), "mean attribute": np.mean([table.mean() for table in tables])}, *details
 
 
 class Sampler:
@@ -55,19 +76,12 @@ def measure(sampler, scenes, candidates, **settings):
     words = [caption(scene) for scene in scenes for _ in range(candidates)]
     images, tokens = sampler(words, **settings)
     gains = sampler.gains(words, tokens).reshape(len(scenes), candidates)
-    one, best, kinds, attributes, share = [], [], defaultdict(list), defaultdict(list), []
-    for scene, own, gain in zip(scenes, np.split(images, len(scenes)), gains):
-        results = judge(own, scene)
-        every = np.array(list(results.values())).all(0)
-        one.append(every)
-        best.append(every[gain.argmax()])
-        kinds[scene.kind].append(every.mean())
-        share.append(np.mean(list(results.values())))
-        for attribute, right in results.items():
-            attributes[attribute.rstrip("2")].append(right.mean())
+    tables, *details = _tables(scenes, np.split(images, len(scenes)))
+    every = np.array([table.all(0) for table in tables])
+    best = every[np.arange(len(scenes)), gains.argmax(1)]
     return {
-        "all right": np.mean(one), f"best of {candidates} by gain": np.mean(best), "by an oracle": np.mean(np.any(one, 1)),
-        "mean attribute": np.mean(share)}, kinds, attributes
+        "all right": every.mean(), f"best of {candidates} by gain": best.mean(), "by an oracle": every.any(1).mean(),
+        "mean attribute": np.mean([table.mean() for table in tables])}, *details
 
 
 def _line(name, numbers, *details):
@@ -90,6 +104,7 @@ def main():
     parser.add_argument("--work", required=True)
     parser.add_argument("--captions", type=int, default=60, help="of unseen combinations")
     parser.add_argument("--seen", action="store_true", help="captions of seen combinations instead")
+    parser.add_argument("--ceiling", action="store_true", help="only what encoder and decoder leave of true pictures")
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--temperature", type=float, nargs="+", default=[0.85])
     parser.add_argument("--top-k", type=int, nargs="+", default=[128])
@@ -98,8 +113,12 @@ def main():
     torch.set_num_threads(1)
     with open(arguments.config, "rb") as file:
         config = tomllib.load(file)
-    sampler, rng = Sampler(config, arguments.work), random.Random(22)
+    rng = random.Random(22)
     scenes = [(sample_train if arguments.seen else sample_held)(rng) for _ in range(arguments.captions)]
+    if arguments.ceiling:
+        _line("ceiling", *ceiling(config, arguments.work, scenes))
+        return
+    sampler = Sampler(config, arguments.work)
     for temperature, top_k, guidance in itertools.product(arguments.temperature, arguments.top_k, arguments.guidance):
         torch.manual_seed(0)
         start = time.monotonic()
