@@ -13,12 +13,13 @@ from .captions import caption
 from .dvae import Dvae, load_codes
 from .grammar import sample_train
 from .scenes import pixels
+from .training import DEVICE
 
 HERE = os.path.dirname(__file__)
 
 
-def _contiguous(tensors):
-    return {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
+def _contiguous(tensors, kind):
+    return {name: tensor.detach().to(kind).contiguous() for name, tensor in tensors.items()}
 
 
 def describe(config, vocabulary):
@@ -46,9 +47,9 @@ def write(folder, config, work, sampler, text, dvae, ranker):
         shutil.copy(os.path.join(work, name), new)
     for name in ("LICENSE", "NOTICE"):
         shutil.copy(os.path.join(HERE, "..", name), new)
-    save_file(_contiguous(sampler.exported()), os.path.join(new, "transformer.safetensors"))
-    save_file(_contiguous(dvae.state_dict()), os.path.join(new, "dvae.safetensors"))
-    save_file(_contiguous(ranker.state_dict()), os.path.join(new, "clip.safetensors"))
+    kind = torch.float16 if config.get("export", {}).get("half") else torch.float32
+    for name, tensors in (("transformer", sampler.exported()), ("dvae", dvae.state_dict()), ("clip", ranker.state_dict())):
+        save_file(_contiguous(tensors, kind), os.path.join(new, f"{name}.safetensors"))
     golden(config, os.path.join(new, "golden.safetensors"), sampler, text, dvae, ranker, clip.RankerText(work, config["clip"]["context_length"]))
     for name in os.listdir(new):
         os.chmod(os.path.join(new, name), 0o644)
@@ -64,13 +65,13 @@ def write(folder, config, work, sampler, text, dvae, ranker):
 def golden(config, path, sampler, text, dvae, ranker, ranker_text):
     """Reference outputs: they are no part of a package."""
     captions, rng = config["golden"]["captions"], random.Random(12)
-    tokens = torch.from_numpy(text(captions))
+    tokens = torch.from_numpy(text(captions)).to(DEVICE)
     greedy = sampler.sample(tokens, temperature=0)
     _, logits = sampler(tokens[:1], greedy[:1])
     scenes = [sample_train(rng) for _ in range(4)]
-    drawn, grid, size = pixels(scenes), config["transformer"]["grid"], config["clip"]["image_size"]
+    drawn, grid, size = pixels(scenes, config["scenes"]["scale"]), config["transformer"]["grid"], config["clip"]["image_size"]
     small = clip.preprocess(drawn, size)
-    said = torch.from_numpy(ranker_text([caption(scene) for scene in scenes]))
+    said = torch.from_numpy(ranker_text([caption(scene) for scene in scenes])).to(DEVICE)
     save_file({
         "text_tokens": tokens, "greedy_tokens": greedy, "teacher_logits": logits[0].contiguous(),
         "greedy_pixels": torch.from_numpy(dvae.decode(greedy, grid)).contiguous(),
@@ -89,5 +90,5 @@ def export(config, work):
 def export_random(config, work):
     """A checkpoint of the same layout whose weights are random, to develop an import with."""
     sampler, text = transformer.build(config, work)
-    dvae = Dvae(config["dvae"])
+    dvae = Dvae(config["dvae"]).to(DEVICE)
     write(os.path.join(work, "checkpoint-random"), config, work, sampler, text, dvae, clip.build(config, work)[0])

@@ -1,11 +1,16 @@
 """What the training stages share: the Muon optimiser, the learning rate over wall-clock time, and restartable runs."""
 import math
 import os
+import signal
+import sys
 import time
 
 import torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+UNFINISHED = 75  # the exit status of a stage that was stopped, and goes on when it is run again
+if DEVICE == "cuda":
+    torch.set_float32_matmul_precision("high")
 
 
 def orthogonal(matrices, steps=5):
@@ -60,6 +65,7 @@ class Muon(torch.optim.Optimizer):
 class Run:
     """A training run of a given number of minutes, or of steps if these are done before. Its state is kept in one file, from which it goes on after a stop.
 
+    SIGTERM stops a run of one process after its step: the state is kept, and the exit status says that it is to be run again.
     The optimiser state of a Muon that is shared among replicas is that of the first one's share: after a stop the other
     shares' momentum starts from zero, which costs a few steps.
     """
@@ -79,11 +85,19 @@ class Run:
             if replicas.first:
                 print(f"goes on from step {self.step}, {self.before / 60:.1f} min", flush=True)
         self.saved = self.first = self.before
-        self.first_step = self.step
+        self.first_step, self.stopped = self.step, False
+        if replicas.count == 1:
+            signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_):
+        self.stopped = True
 
     def running(self):
         """Whether there is time left; the first replica's clock counts."""
         self.elapsed = self.replicas.agree(self.before + time.monotonic() - self.start)
+        if self.stopped:
+            self.save()
+            sys.exit(UNFINISHED)
         return self.progress < 1
 
     @property

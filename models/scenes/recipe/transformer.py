@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from .dvae import Quantizer, load_codes
 from .grammar import sample_held, sample_train
@@ -44,6 +45,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         mask = attention_mask(kind, config["text_length"], config["grid"], config["conv_kernel"])
         self.register_buffer("bias", torch.zeros(mask.shape).masked_fill(~mask, -1e4), persistent=False)
+        self.blocks = None
 
     def forward(self, x, cache=None):
         """With a cache, `x` goes on after the positions that the cache holds."""
@@ -55,8 +57,22 @@ class Attention(nn.Module):
                 k, v = torch.cat([cache[self][0], k], 2), torch.cat([cache[self][1], v], 2)
             cache[self] = k, v
         end = k.shape[2]
+        if x.is_cuda and cache is None:
+            return self.out(self._fused(q, k, v).transpose(1, 2).reshape(batch, length, width))
         scores = (q * self.scale) @ k.mT + self.bias[end - length : end, :end]
         return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width))
+
+    def _fused(self, q, k, v):
+        """The same without the table of scores: in a compiled model the blocks that the mask leaves out are skipped."""
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        if self.blocks is not None and torch.compiler.is_compiling():
+            return flex_attention(q, k, v, block_mask=self.blocks, scale=self.scale)
+        return F.scaled_dot_product_attention(q, k, v, self.bias.to(v.dtype), scale=self.scale)
+
+    def skip_blocks(self):
+        """Prepare `_fused` for a compiled model."""
+        seen = self.bias == 0
+        self.blocks = create_block_mask(lambda b, h, q, k: seen[q, k], None, None, *seen.shape, device=seen.device)
 
 
 class Mlp(nn.Module):
@@ -113,13 +129,13 @@ class Transformer(nn.Module):
         return (self.row_position.weight[:, None] + self.column_position.weight[None]).flatten(0, 1)
 
     def forward(self, text, image):
-        """Teacher forcing: logits of text tokens 1 … and of every image token."""
+        """Teacher forcing: logits of text tokens 1 … and of every image token. What follows the last is not asked."""
         codes = self.codes()
-        x = torch.cat([self.text_embedding(text) + self.text_position.weight, codes[image[:, :-1]] + self.places()[:-1]], 1)
+        x = torch.cat([self.text_embedding(text) + self.text_position.weight, codes[image] + self.places()], 1)
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        return self.text_head(x[:, : self.text - 1]), x[:, self.text - 1 :] @ codes.T + self.image_bias
+        return self.text_head(x[:, : self.text - 1]), x[:, self.text - 1 : -1] @ codes.T + self.image_bias
 
     @torch.no_grad()
     def sample(self, text, temperature=1.0, top_k=128, guidance=1.0):
@@ -177,6 +193,12 @@ def losses(model, text, image, pads):
         image_logits.flatten(0, 1).float(), image.flatten())
 
 
+def _losses_mixed(model, text, image, pads):
+    """On a GPU, with 16-bit products."""
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+        return losses(model, text, image, pads)
+
+
 def _checks(config, text, dvae):
     """Text and image tokens of scenes that may be trained on, and of held-out ones."""
     checks = {}
@@ -188,11 +210,38 @@ def _checks(config, text, dvae):
 
 def _report(run, model, checks, pads, mean, batch):
     with torch.no_grad():
-        results = {name: losses(model, *pair, pads) for name, pair in checks.items()}
-        shuffled = losses(model, checks["check"][0].roll(1, 0), checks["check"][1], pads)[1]
+        results = {name: _losses_mixed(model, *pair, pads) for name, pair in checks.items()}
+        shuffled = _losses_mixed(model, checks["check"][0].roll(1, 0), checks["check"][1], pads)[1]
     run.report(
         train=mean, check=results["check"][1].item(), held=results["held"][1].item(), shuffled=shuffled.item(),
         text=results["check"][0].item(), sequences=run.step * batch, a_second=run.rate(batch // run.replicas.count))
+
+
+def _compiled(model, batch):
+    """The compiled model; on a GPU with attention that skips blocks, if that can be had and gives the same loss."""
+    if DEVICE != "cuda":
+        return torch.compile(model)
+    rows = [torch.randint(0, size, (batch, length), device=DEVICE) for size, length in (
+        (model.text_embedding.num_embeddings, model.text), (len(model.digits), len(model.places())))]
+    expected = _losses_mixed(model, *rows, 0)[1].item()
+    for layer in model.layers:
+        layer.attention.skip_blocks()
+    forward = torch.compile(model)
+    try:
+        loss = _losses_mixed(forward, *rows, 0)[1]
+        loss.backward()
+        problem = "" if abs(loss.item() - expected) < 0.02 else f"the loss is {loss.item():.4f}, not {expected:.4f}"
+    except Exception as error:  # whatever the compiler cannot do
+        problem = repr(error)
+    model.zero_grad()
+    if problem:
+        print(f"attention skips no blocks: {problem[:400]}", flush=True)
+        for layer in model.layers:
+            layer.attention.blocks = None
+        torch.compiler.reset()
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled either runs as it is
+        forward = torch.compile(model)
+    return forward
 
 
 def train(config, work, replicas):
@@ -209,14 +258,14 @@ def train(config, work, replicas):
     torch.manual_seed(1000 * run.step + replicas.rank)
     nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length, device=DEVICE), settings["batch"]
     stream = batches(config, batch, f"transformer {replicas.rank} {run.step}")
-    checks, mean, forward = _checks(config, text, dvae), None, torch.compile(model) if settings["compile"] else model
+    checks, mean, forward = _checks(config, text, dvae), None, _compiled(model, batch) if settings["compile"] else model
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
         captions, images = next(stream)
         tokens = torch.from_numpy(text(captions)).to(DEVICE)
         tokens = torch.where(torch.rand(batch, 1, device=DEVICE) < settings["caption_dropout"], nothing, tokens)
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
-            text_loss, image_loss = losses(forward, tokens, dvae.encode(images), text.vocabulary)
+        codes = dvae.encode(images)
+        text_loss, image_loss = _losses_mixed(forward, tokens, codes, text.vocabulary)
         (image_loss + text_loss / 8).backward()
         replicas.average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(others, 1.0)
