@@ -38,15 +38,14 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Looks at what is there; no file of weights is read yet. Of a folder, `config.json` is.
+    /// Looks at what is there; no file of weights is read yet. Of a folder, the configuration is.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         if path.is_file() {
             let folder = path.parent().unwrap_or(Path::new("")).to_owned();
             return Ok(Self { path: path.into(), folder, weights: vec![Weights::of(path)?], config: Value::Null });
         }
         let weights = Weights::all(path)?;
-        let config = path.join("config.json");
-        let config = if config.exists() { json(&config, CONFIG_BYTES)? } else { Value::Null };
+        let config = configuration(path)?;
         Ok(Self { path: path.into(), folder: path.into(), weights, config })
     }
 
@@ -55,7 +54,7 @@ impl Checkpoint {
         &self.path
     }
 
-    /// `config.json`; null: there is none.
+    /// `config.json`, or else the only file of YAML; null: there is none.
     pub(crate) fn config(&self) -> &Value {
         &self.config
     }
@@ -81,6 +80,23 @@ impl Checkpoint {
         let (expected, found) = (format!("weights with {}", keys.join(", ")), "none".into());
         Err(Error::File { path: self.path.clone(), expected, found })
     }
+}
+
+/// The configuration in a folder: `config.json`, or else the only file of YAML.
+fn configuration(folder: &Path) -> Result<Value, Error> {
+    let config = folder.join("config.json");
+    if config.exists() {
+        return json(&config, CONFIG_BYTES);
+    }
+    let files = fs::read_dir(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+    let paths = files.filter_map(|file| Some(file.ok()?.path()));
+    let yaml: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml")).collect();
+    let [path] = yaml.as_slice() else { return Ok(Value::Null) };
+    serde_norway::from_str(&text(path, CONFIG_BYTES)?).map_err(|error| Error::File {
+        path: path.clone(),
+        expected: "YAML".into(),
+        found: error.to_string(),
+    })
 }
 
 /// A JSON file of at most `limit` bytes.

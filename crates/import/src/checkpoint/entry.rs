@@ -22,6 +22,9 @@ const AXES: usize = 64;
 /// Bytes converted at once; a multiple of every number's size.
 const PIECE: usize = 1 << 16;
 
+/// Reads numbers of one type from little-endian bytes.
+type Widen = fn(&[u8], &mut Vec<f32>);
+
 /// The type of a tensor's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dtype {
@@ -54,7 +57,7 @@ impl Dtype {
     }
 
     /// How floating-point numbers of this type are read from little-endian bytes; none for integers.
-    fn widen(self) -> Option<fn(&[u8], &mut Vec<f32>)> {
+    fn widen(self) -> Option<Widen> {
         fn each<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, convert: impl Fn([u8; N]) -> f32) {
             values.extend(bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)));
         }

@@ -1,7 +1,10 @@
 //! Files that PyTorch wrote (`tests/fixtures/torch/make.py`), read back.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -79,4 +82,73 @@ fn shards_are_one_part() {
         tensors.finish(None).unwrap();
         assert_eq!((total, parts[0].bytes()), (24, 40));
     }
+}
+
+#[test]
+fn shards_that_do_not_fit_together_are_refused() {
+    let folder = |source: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(fixture(source)).unwrap() {
+            let path = file.unwrap().path();
+            fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        dir
+    };
+    let refused = |dir: &Path| {
+        let checkpoint = Checkpoint::open(dir);
+        let error = checkpoint.and_then(|c| c.parts().collect::<Result<Vec<_>, _>>().map(drop)).unwrap_err();
+        error.to_string().replace(&format!("{}/", dir.display()), "")
+    };
+    let (list, second) = ("model.safetensors.index.json", "model-00002-of-00002.safetensors");
+    let missing = folder("shards/safetensors");
+    fs::remove_file(missing.path().join(second)).unwrap();
+    assert!(refused(missing.path()).starts_with(&format!("{second}: No such file")));
+    fs::remove_file(missing.path().join(list)).unwrap();
+    let expected = "model-00001-of-00002.safetensors: expected 2 shards of this name, found 1";
+    assert_eq!(refused(missing.path()), expected);
+
+    let listed = folder("shards/safetensors");
+    let write = |map: &str| fs::write(listed.path().join(list), format!(r#"{{"weight_map": {map}}}"#)).unwrap();
+    write(&format!(r#"{{"a.weight": "model-00001-of-00002.safetensors", "c.weight": "{second}"}}"#));
+    let expected = "model.safetensors.index.json: tensor c.weight: expected the tensor that the list of shards names";
+    assert!(refused(listed.path()).starts_with(expected), "{}", refused(listed.path()));
+    for map in ["{}", "[]", r#"{"a": 1}"#, r#"{"a": "../x.safetensors"}"#, r#"{"a": "x.txt"}"#] {
+        write(map);
+        let expected = "model.safetensors.index.json: weight_map: expected names of files beside it, by key, found ";
+        assert!(refused(listed.path()).starts_with(expected), "{map}");
+    }
+    fs::remove_file(listed.path().join(list)).unwrap();
+    assert_eq!(Checkpoint::open(listed.path()).unwrap().parts().count(), 1, "names tell it without a list");
+    fs::copy(listed.path().join("model-00001-of-00002.safetensors"), listed.path().join(second)).unwrap();
+    assert!(refused(listed.path()).contains("expected a tensor of one shard only, found one of another"));
+}
+
+#[test]
+fn one_shard_stands_for_all_and_a_file_for_itself() {
+    for name in ["model-00002-of-00002.safetensors", "model.safetensors.index.json"] {
+        let checkpoint = Checkpoint::open(&fixture(&format!("shards/safetensors/{name}"))).unwrap();
+        assert_eq!(checkpoint.parts().next().unwrap().unwrap().entries().len(), 2, "{name}");
+    }
+    let checkpoint = Checkpoint::open(&fixture("nested.pt")).unwrap();
+    assert_eq!((checkpoint.parts().count(), checkpoint.config()), (1, &serde_json::Value::Null));
+    assert_eq!(checkpoint.file(&["nowhere", "script.pt"]), Some(fixture("script.pt")));
+}
+
+#[test]
+fn a_configuration_may_be_yaml() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |yaml: &str| {
+        fs::write(dir.path().join("model.yaml"), yaml).unwrap();
+        Checkpoint::open(dir.path()).map(|checkpoint| checkpoint.config().clone()).map_err(|error| error.to_string())
+    };
+    let text = "model:\n  params: &p\n    ch_mult: [1, 2]\n    resolution: 256\n  again: *p\n";
+    let params = json!({"ch_mult": [1, 2], "resolution": 256});
+    assert_eq!(config(text), Ok(json!({"model": {"params": params, "again": params}})));
+    let laughs: String = (1..40).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}, *a{0}, *a{0}]\n", i - 1)).collect();
+    assert!(config(&format!("a0: &a0 x\n{laughs}")).unwrap_err().contains("model.yaml: expected YAML, found "));
+    assert!(config(&"[".repeat(10_000)).unwrap_err().contains("expected YAML"));
+    fs::write(dir.path().join("other.yaml"), "a: 1").unwrap();
+    assert_eq!(config("a: 2"), Ok(serde_json::Value::Null), "which of the two is meant is not said");
+    fs::write(dir.path().join("config.json"), r#"{"a": 3}"#).unwrap();
+    assert_eq!(config("a: 2"), Ok(json!({"a": 3})));
 }

@@ -44,9 +44,25 @@ const LIGATURES: [(&str, &str); 22] = [
     ("ﬅ", "ſt"),
     ("ﬆ", "st"),
 ];
-/// The full-width forms of ASCII, and how far they lie behind it.
-const WIDE: std::ops::RangeInclusive<u32> = 0xff01..=0xff5e;
-const WIDE_OFFSET: u32 = 0xfee0;
+/// The full-width and half-width forms, from a code point on, and what they are in the usual width (NFKC).
+const WIDTHS: [(u32, &str); 10] = [
+    (0xff01, "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"),
+    (
+        0xff5f,
+        "⦅⦆。「」、・ヲァィゥェォャュョッーアイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワン",
+    ),
+    (
+        0xff9e,
+        "\u{3099}\u{309a}\u{1160}\u{1100}\u{1101}\u{11aa}\u{1102}\u{11ac}\u{11ad}\u{1103}\u{1104}\u{1105}\u{11b0}\u{11b1}\u{11b2}\u{11b3}\u{11b4}\u{11b5}\u{111a}\u{1106}\u{1107}\u{1108}\u{1121}\u{1109}\u{110a}\u{110b}\u{110c}\u{110d}\u{110e}\u{110f}\u{1110}\u{1111}\u{1112}",
+    ),
+    (0xffc2, "\u{1161}\u{1162}\u{1163}\u{1164}\u{1165}\u{1166}"),
+    (0xffca, "\u{1167}\u{1168}\u{1169}\u{116a}\u{116b}\u{116c}"),
+    (0xffd2, "\u{116d}\u{116e}\u{116f}\u{1170}\u{1171}\u{1172}"),
+    (0xffda, "\u{1173}\u{1174}\u{1175}"),
+    (0xffe0, "¢£¬"),
+    (0xffe4, "¦¥₩"),
+    (0xffe8, "│←↑→↓■○"),
+];
 
 /// Replaces what a regular expression matches.
 pub(super) fn replace(pattern: &str, content: &str) -> Value {
@@ -64,7 +80,7 @@ pub(super) fn all(normalizers: Vec<Value>) -> Value {
 
 /// Python's `str.lower`: as the library's own but for a sigma that ends a word.
 pub(super) fn lower() -> [Value; 2] {
-    [replace(r"(?<=\p{L})Σ(?!\p{L})", "ς"), json!({"type": "Lowercase"})]
+    [replace(r"(?<=[\p{Lu}\p{Ll}\p{Lt}])Σ(?![\p{Lu}\p{Ll}\p{Lt}])", "ς"), json!({"type": "Lowercase"})]
 }
 
 pub(super) fn strip() -> Value {
@@ -78,8 +94,11 @@ pub(super) fn ftfy() -> Vec<Value> {
     steps.push(replace("\u{1b}\\[[0-9;]*[a-zA-Z]", ""));
     steps.extend(LIGATURES.map(|(from, to)| exactly(from, to)));
     steps.push(exactly("\u{3000}", " "));
-    let wide = WIDE.filter_map(|wide| Some((char::from_u32(wide)?, char::from_u32(wide - WIDE_OFFSET)?)));
-    steps.extend(wide.map(|(wide, ascii)| exactly(&wide.to_string(), &ascii.to_string())));
+    steps.push(exactly("￣", " \u{304}"));
+    for (first, usual) in WIDTHS {
+        let forms = (first..).filter_map(char::from_u32).zip(usual.chars());
+        steps.extend(forms.map(|(form, usual)| exactly(&form.to_string(), &usual.to_string())));
+    }
     steps.push(replace("[\u{2bc}\u{2018}-\u{201b}]", "'"));
     steps.push(replace("[\u{201c}-\u{201f}]", "\""));
     steps.push(replace("[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f\u{206a}-\u{206f}\u{feff}\u{fff9}-\u{fffc}]", ""));

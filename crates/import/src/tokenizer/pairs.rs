@@ -63,8 +63,11 @@ fn id(path: &Path, pieces: &Map<String, Value>, name: &str) -> Result<u64, Error
     }
 }
 
-/// Pieces with their ids, and pairs of pieces in order, both halves and the whole of which are pieces.
-fn read(vocab: &Path, merges: &Path) -> Result<(Map<String, Value>, Vec<[String; 2]>), Error> {
+/// Pieces with their ids, and pairs of pieces in order.
+type Vocabulary = (Map<String, Value>, Vec<[String; 2]>);
+
+/// Reads a vocabulary: both halves of a pair, and the whole, are pieces.
+fn read(vocab: &Path, merges: &Path) -> Result<Vocabulary, Error> {
     let Value::Object(pieces) = checkpoint::json(vocab, BYTES)? else {
         return wrong(vocab, "pieces with their ids", "other JSON");
     };
