@@ -19,10 +19,13 @@ mod autoencoder;
 mod checkpoint;
 mod clip;
 mod dalle;
+mod dalle_pytorch;
 mod error;
 mod family;
 mod graph;
+mod janus;
 mod layers;
+mod llama;
 mod mask;
 mod onnx;
 mod options;
@@ -80,8 +83,11 @@ pub fn import(
             progress(Progress { read_bytes: total_bytes, total_bytes });
             manifest
         }
+        Family::DallePytorch => dalle_pytorch::import(&given, staging.dir(), options, progress)?,
+        Family::Janus => janus::import(&given, staging.dir(), options, progress)?,
         other => {
-            let expected = format!("a checkpoint of the family {} or {}", Family::Dalle, Family::DallePytorch);
+            let known = [Family::Dalle, Family::DallePytorch, Family::Janus];
+            let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
             let found = format!("one of {other}");
             return Err(Error::File { path: checkpoint.into(), expected, found });
         }

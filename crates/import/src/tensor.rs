@@ -29,6 +29,14 @@ impl Tensor {
         Self::new(self.name.clone(), &[columns, rows], values)
     }
 
+    /// Some of its rows, with all axes but the first taken together.
+    pub(crate) fn rows_of(&self, rows: std::ops::Range<usize>) -> Self {
+        let (_, length) = self.rows();
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.shape[1..].iter().copied()).collect();
+        let values = self.values[rows.start * length..rows.end * length].to_vec();
+        Self::new(self.name.clone(), &shape, values)
+    }
+
     /// Multiplies row i by `factors[i]`.
     pub(crate) fn scale_rows(&mut self, factors: &[f32]) {
         let (_, length) = self.rows();

@@ -4,18 +4,21 @@
 //! domain `easel` write the rows' own into the engine's pool at (slot, layer, position) and read back what each row may see.
 
 mod attention;
+mod encoder;
 mod parts;
 
 use crate::{
     Error,
     graph::{Attribute, Axis, Graph, Value},
-    layers::Normalization,
+    layers::{Activation, Linear, Normalization},
     onnx::DataType,
     tensor::Tensor,
 };
 
+pub(crate) use encoder::Encoder;
 pub(crate) use parts::{
-    Attention, Count, CrossAttention, Embedding, Geometry, Head, HeadNorm, Layer, Mlp, Pairs, Rotary, Streams,
+    Attention, Count, CrossAttention, Embedding, Geometry, Head, HeadNorm, ImageEmbedding, Layer, Mlp, Pairs, Rotary,
+    Streams,
 };
 
 /// The graph's inputs.
@@ -30,8 +33,8 @@ pub(crate) struct Transformer {
     geometry: Geometry,
     graph: Graph,
     inputs: Inputs,
-    /// The image embedding and its values, in case the head is the same matrix.
-    image: (Value, Tensor),
+    /// The image embedding and its values, in case the head is the same matrix; none: it is no table.
+    image: Option<(Value, Tensor)>,
     rotation: Option<attention::Rotation>,
     hidden: Value,
     /// Of reversible layers, the stream that the MLPs add to.
@@ -54,16 +57,21 @@ impl Transformer {
             Count::Ordinals => graph.input("ordinals", DataType::Int64, &n),
         };
         graph.scope("embedding");
-        let text_ids = embedding.text.shape[0] as i64;
-        let tables = [graph.weight(&embedding.text)?, graph.weight(&embedding.image)?];
-        let table = graph.op("Concat", &[&tables[0], &tables[1]], &[("axis", Attribute::Int(0))]);
-        let (first_image, text_ids) = (graph.int(geometry.text_length as i64)?, graph.int(text_ids)?);
-        let is_image = graph.op("GreaterOrEqual", &[&positions, &first_image], &[]);
-        let is_image = graph.cast(&is_image, DataType::Int64);
-        let offset = graph.mul(&is_image, &text_ids);
-        let ids = graph.add(&token_ids, &offset);
-        let position = embedding.position.map(|table| graph.weight(&table)).transpose()?;
-        let mut hidden = graph.gather(&table, &ids);
+        let position = |graph: &mut Graph| embedding.position.as_ref().map(|table| graph.weight(table)).transpose();
+        let (mut hidden, position, image) = match embedding.image {
+            ImageEmbedding::Table(image) => {
+                let ids = [&token_ids, &positions];
+                let (table, ids, value) = one_table(&mut graph, ids, &embedding.text, &image, geometry.text_length)?;
+                let position = position(&mut graph)?;
+                (graph.gather(&table, &ids), position, Some((value, image)))
+            }
+            ImageEmbedding::Codes { codes, layers, activation } => {
+                let ids = [&token_ids, &positions];
+                let through = (&codes, &*layers, activation);
+                let hidden = two_tables(&mut graph, ids, &embedding.text, through, geometry.text_length)?;
+                (hidden, position(&mut graph)?, None)
+            }
+        };
         if let Some(table) = position {
             let position = graph.gather(&table, &places);
             hidden = graph.add(&hidden, &position);
@@ -74,8 +82,7 @@ impl Transformer {
         let rotation =
             embedding.rotary.map(|rotary| attention::Rotation::new(&mut graph, &rotary, &places)).transpose()?;
         let second = (geometry.streams == Streams::Reversible).then(|| hidden.clone());
-        let [_, image] = tables;
-        let (image, inputs) = ((image, embedding.image), Inputs { slots, positions, logit_rows });
+        let inputs = Inputs { slots, positions, logit_rows };
         let (layers, shifts, cut) = (0, 0, false);
         Ok(Self { geometry, graph, inputs, image, rotation, hidden, second, layers, shifts, cut })
     }
@@ -138,20 +145,7 @@ impl Transformer {
 
     fn mlp(&mut self, x: &Value, mlp: &Mlp) -> Result<Value, Error> {
         let normed = self.prepare(x, mlp.norm.as_ref(), mlp.shift)?;
-        let graph = &mut self.graph;
-        let up = graph.linear(&normed, &mlp.up)?;
-        let mut inner = match &mlp.gate {
-            None => graph.activate(&up, mlp.activation)?,
-            Some(gate) => {
-                let gate = graph.linear(&normed, gate)?;
-                let gate = graph.activate(&gate, mlp.activation)?;
-                graph.mul(&gate, &up)
-            }
-        };
-        if let Some(norm) = &mlp.mid_norm {
-            inner = graph.normalize(&inner, norm)?;
-        }
-        graph.linear(&inner, &mlp.down)
+        feed_forward(&mut self.graph, &normed, mlp)
     }
 
     pub(crate) fn finish(mut self, head: &Head) -> Result<Graph, Error> {
@@ -173,23 +167,85 @@ impl Transformer {
             let inner = graph.linear(&x, linear)?;
             x = graph.activate(&inner, *activation)?;
         }
-        let (image, values) = &self.image;
-        let logits = if head.linear.weight.values == values.values {
+        let tied = self.image.as_ref().filter(|(_, table)| table.values == head.linear.weight.values);
+        let logits = match (tied, &head.linear.bias) {
             // A head tied to the embedding is stored once.
-            let weight = graph.transpose(image, &[1, 0]);
-            let logits = graph.op("MatMul", &[&x, &weight], &[]);
-            match &head.linear.bias {
-                Some(bias) => {
-                    let bias = graph.weight(bias)?;
-                    graph.add(&logits, &bias)
-                }
-                None => logits,
+            (Some((image, _)), bias) => {
+                let weight = graph.transpose(image, &[1, 0]);
+                let logits = graph.op("MatMul", &[&x, &weight], &[]);
+                let bias = bias.as_ref().map(|bias| graph.weight(bias)).transpose()?;
+                bias.map_or(logits.clone(), |bias| graph.add(&logits, &bias))
             }
-        } else {
-            graph.linear(&x, &head.linear)?
+            (None, _) => graph.linear(&x, &head.linear)?,
         };
         let shape = [Axis::Free("m"), Axis::Of(self.geometry.codebook)];
         graph.output(&logits, "logits", DataType::Float, &shape);
         Ok(self.graph)
     }
+}
+
+/// An MLP of what its norm and shift have made.
+fn feed_forward(graph: &mut Graph, x: &Value, mlp: &Mlp) -> Result<Value, Error> {
+    let up = graph.linear(x, &mlp.up)?;
+    let mut inner = match &mlp.gate {
+        None => graph.activate(&up, mlp.activation)?,
+        Some(gate) => {
+            let gate = graph.linear(x, gate)?;
+            let gate = graph.activate(&gate, mlp.activation)?;
+            graph.mul(&gate, &up)
+        }
+    };
+    if let Some(norm) = &mlp.mid_norm {
+        inner = graph.normalize(&inner, norm)?;
+    }
+    graph.linear(&inner, &mlp.down)
+}
+
+/// Whether the token is of the image, not of the text.
+fn is_image(graph: &mut Graph, positions: &Value, text_length: usize) -> Result<Value, Error> {
+    let first_image = graph.int(text_length as i64)?;
+    Ok(graph.op("GreaterOrEqual", &[positions, &first_image], &[]))
+}
+
+/// One table of text, then image, the ids in it, and its image part.
+fn one_table(
+    graph: &mut Graph,
+    [token_ids, positions]: [&Value; 2],
+    text: &Tensor,
+    image: &Tensor,
+    text_length: usize,
+) -> Result<(Value, Value, Value), Error> {
+    let tables = [graph.weight(text)?, graph.weight(image)?];
+    let table = graph.op("Concat", &[&tables[0], &tables[1]], &[("axis", Attribute::Int(0))]);
+    let is_image = is_image(graph, positions, text_length)?;
+    let is_image = graph.cast(&is_image, DataType::Int64);
+    let text_ids = graph.int(text.shape[0] as i64)?;
+    let offset = graph.mul(&is_image, &text_ids);
+    let ids = graph.add(token_ids, &offset);
+    let [_, image] = tables;
+    Ok((table, ids, image))
+}
+
+/// Text from a table, image from codes through layers: each row has both, and takes its own.
+fn two_tables(
+    graph: &mut Graph,
+    [token_ids, positions]: [&Value; 2],
+    text: &Tensor,
+    (codes, layers, activation): (&Tensor, &[Linear], Activation),
+    text_length: usize,
+) -> Result<Value, Error> {
+    let is_image = is_image(graph, positions, text_length)?;
+    let zero = graph.int(0)?;
+    let text_ids = graph.op("Where", &[&is_image, &zero, token_ids], &[]);
+    let image_ids = graph.op("Where", &[&is_image, token_ids, &zero], &[]);
+    let (text, codes) = (graph.weight(text)?, graph.weight(codes)?);
+    let (text, mut image) = (graph.gather(&text, &text_ids), graph.gather(&codes, &image_ids));
+    for (i, layer) in layers.iter().enumerate() {
+        if i > 0 {
+            image = graph.activate(&image, activation)?;
+        }
+        image = graph.linear(&image, layer)?;
+    }
+    let is_image = graph.reshape(&is_image, &[-1, 1])?;
+    Ok(graph.op("Where", &[&is_image, &image, &text], &[]))
 }

@@ -3,12 +3,12 @@
 //! `easel.Attention`: inputs `query` f32 \[n, query_heads · head_width\], `key`, `value` f32 \[n, heads · head_width\], `slots`, `positions`; output `context`,
 //! shaped as `query`. Attributes: `layer`, `heads`, `query_heads` (as many as `heads` where it is missing; neighbours share a key), `text_length`, `rows`,
 //! `columns` (integers), `mask` (`full`, `row`, `column`, `conv`, `axial_row`, `corner`), `kernel` (an integer, for `conv` and `corner`), `text` (`seen` or
-//! `hidden`; seen where it is missing), `scale` (a float). Every row's key and value are stored at (slot, layer, position); then a text row reads the
-//! text so far, and an image row all the text, unless it is hidden, and the image positions of the mask. `text_length` may be less than the
-//! sequence's: then the mask counts the last text positions as image.
+//! `hidden`; seen where it is missing), `mask_text_length` (an integer, as `text_length` where it is missing: with less, the mask counts the last text
+//! positions as image), `scale` (a float). Every row's key and value are stored at (slot, layer, position); then a text row reads the text so far, and an
+//! image row all the text, unless it is hidden, and the image positions of the mask.
 //!
-//! `easel.CrossAttention`: inputs `query`, `slots`, `positions`; output `context`; attributes `layer`, `heads`, `query_heads`, `text_length`, `scale`. Reads the keys
-//! and values of all the text, which the text encoder has put there.
+//! `easel.CrossAttention`: inputs `query`, `slots`, `positions`; output `context`; attributes `layer`, `heads`, `query_heads`, `text_length`, `mask_text_length`,
+//! `scale`. Reads the keys and values of all the text as the mask counts it, which the text encoder has put there.
 //!
 //! `easel.Shift`: see [`shift`].
 
@@ -174,15 +174,17 @@ impl Layer {
         if index >= geometry.layers {
             return Err(format!("attention's layer: expected 0 … {}, found {index}", geometry.layers - 1));
         }
-        let text_length = number(context, "text_length")?;
+        equal(context, "text_length", geometry.text_length)?;
+        let optional = |name: &str, otherwise: usize| match context.get::<i64>(name) {
+            Some(_) => number(context, name),
+            None => Ok(otherwise),
+        };
+        let text_length = optional("mask_text_length", geometry.text_length)?;
         if text_length > geometry.text_length {
             let expected = format_args!("at most {}", geometry.text_length);
-            return Err(format!("attention's text_length: expected {expected}, found {text_length}"));
+            return Err(format!("attention's mask_text_length: expected {expected}, found {text_length}"));
         }
-        let query_heads = match context.get::<i64>("query_heads") {
-            Some(_) => number(context, "query_heads")?,
-            None => geometry.heads,
-        };
+        let query_heads = optional("query_heads", geometry.heads)?;
         if query_heads == 0 || !query_heads.is_multiple_of(geometry.heads) || query_heads > 1 << 16 {
             let expected = format_args!("a multiple of {}", geometry.heads);
             return Err(format!("attention's query_heads: expected {expected}, found {query_heads}"));

@@ -7,7 +7,9 @@ use crate::{
     graph::Graph,
     layers::{Linear, Norm, Normalization},
     tensor::Tensor,
-    transformer::{Attention, Count, Embedding, Geometry, Head, HeadNorm, Layer, Mlp, Streams, Transformer},
+    transformer::{
+        Attention, Count, Embedding, Geometry, Head, HeadNorm, ImageEmbedding, Layer, Mlp, Streams, Transformer,
+    },
 };
 
 /// ε of PyTorch's `rms_norm` where none is given.
@@ -84,7 +86,7 @@ fn embedding(tensors: &mut Tensors<'_>, config: &Config) -> Result<Embedding, Er
         }
     }
     let position = Tensor::new("position", &[t.text_length + rows * columns, t.width], position);
-    Ok(Embedding { text, image, position: Some(position), norm: None, rotary: None })
+    Ok(Embedding { text, image: ImageEmbedding::Table(image), position: Some(position), norm: None, rotary: None })
 }
 
 fn norm(tensors: &mut Tensors<'_>, key: &str, width: usize, epsilon: f32) -> Result<Normalization, Error> {

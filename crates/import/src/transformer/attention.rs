@@ -98,9 +98,12 @@ impl Transformer {
         let mut attributes = vec![
             ("layer", Attribute::Int(self.layers as i64)),
             ("heads", Attribute::Int(g.heads as i64)),
-            ("text_length", Attribute::Int(g.mask_text_length as i64)),
+            ("text_length", Attribute::Int(g.text_length as i64)),
             ("scale", Attribute::Float(g.attention_scale)),
         ];
+        if g.mask_text_length != g.text_length {
+            attributes.push(("mask_text_length", Attribute::Int(g.mask_text_length as i64)));
+        }
         if g.query_heads != g.heads {
             attributes.push(("query_heads", Attribute::Int(g.query_heads as i64)));
         }

@@ -52,12 +52,19 @@ pub(crate) enum Count {
 pub(crate) struct Embedding {
     /// \[text ids, width\]
     pub(crate) text: Tensor,
-    /// \[codebook and ids that are not drawn, width\]
-    pub(crate) image: Tensor,
+    pub(crate) image: ImageEmbedding,
     /// \[positions, width\], added.
     pub(crate) position: Option<Tensor>,
     pub(crate) norm: Option<Normalization>,
     pub(crate) rotary: Option<Rotary>,
+}
+
+/// How image tokens are embedded.
+pub(crate) enum ImageEmbedding {
+    /// \[codebook and ids that are not drawn, width\]
+    Table(Tensor),
+    /// Codes \[codebook, code width\] through layers, with an activation between them (Janus).
+    Codes { codes: Tensor, layers: Vec<Linear>, activation: Activation },
 }
 
 /// Rotary positions, which turn pairs of a head's first numbers.

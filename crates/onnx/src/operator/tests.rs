@@ -50,11 +50,13 @@ mod onnx {
         let inputs = ["query", "key", "value", "slots", "positions"];
         let mut node: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name)).collect();
         node.extend([bytes(2, "context"), bytes(4, "Attention"), bytes(7, "easel")].concat());
-        let ints =
-            [("layer", written.layer), ("heads", g.heads), ("text_length", written.text_length), ("rows", g.rows)];
+        let ints = [("layer", written.layer), ("heads", g.heads), ("text_length", g.text_length), ("rows", g.rows)];
         node.extend(ints.iter().chain(&[("columns", g.columns), ("kernel", kernel)]).flat_map(|(n, v)| int(n, *v)));
         if written.query_heads != g.heads {
             node.extend(int("query_heads", written.query_heads));
+        }
+        if written.mask_text_length != g.text_length {
+            node.extend(int("mask_text_length", written.mask_text_length));
         }
         let text = if written.hidden { "hidden" } else { "seen" };
         for (name, text) in [("mask", mask), ("text", text)] {
@@ -95,14 +97,14 @@ struct Written {
     mask: Mask,
     scale: f32,
     query_heads: usize,
-    text_length: usize,
+    mask_text_length: usize,
     hidden: bool,
 }
 
 impl Written {
     fn plain(geometry: Geometry, layer: usize, mask: Mask) -> Self {
         let Geometry { heads, text_length, .. } = geometry;
-        Self { geometry, layer, mask, scale: 1.0, query_heads: heads, text_length, hidden: false }
+        Self { geometry, layer, mask, scale: 1.0, query_heads: heads, mask_text_length: text_length, hidden: false }
     }
 }
 
@@ -135,7 +137,7 @@ impl Case {
         };
         let node = Written {
             query_heads: geometry.heads * (1 + random.below(3)),
-            text_length: geometry.text_length - usize::from(random.below(4) == 0),
+            mask_text_length: geometry.text_length - usize::from(random.below(4) == 0),
             hidden: random.below(4) == 0,
             scale: 0.3,
             ..Written::plain(geometry, random.below(geometry.layers), masks[random.below(6)])
@@ -245,7 +247,7 @@ impl Case {
 
     /// Whether position `q` of a sequence that begins at `first` reads position `k`, by the definition.
     fn sees(&self, first: usize, q: usize, k: usize) -> bool {
-        let Written { text_length, geometry: Geometry { columns, .. }, .. } = self.node;
+        let Written { mask_text_length: text_length, geometry: Geometry { columns, .. }, .. } = self.node;
         if k > q || k < text_length {
             return first <= k && k <= q && (q < text_length || !self.node.hidden);
         }
@@ -352,7 +354,7 @@ fn a_graph_of_another_geometry_is_refused() {
         assert!(error.contains(message), "{error}");
     };
     refused(Geometry { heads: 4, ..geometry }, 0, Mask::Row, "heads: expected 2, found 4");
-    refused(Geometry { text_length: 4, ..geometry }, 0, Mask::Row, "text_length: expected at most 3, found 4");
+    refused(Geometry { text_length: 4, ..geometry }, 0, Mask::Row, "text_length: expected 3, found 4");
     refused(Geometry { rows: 5, ..geometry }, 0, Mask::Row, "rows: expected 2, found 5");
     refused(Geometry { columns: 1, ..geometry }, 0, Mask::Row, "columns: expected 2, found 1");
     refused(geometry, 2, Mask::Row, "layer: expected 0 … 1, found 2");

@@ -1,0 +1,104 @@
+"""dalle-pytorch: a whole checkpoint, imported and served; tokens equal over the whole grid, greedy, guided and sampled."""
+
+import json
+from pathlib import Path
+
+import pytest
+import served
+import torch
+
+BASE = dict(dim=64, num_text_tokens=100, text_seq_len=7, depth=4, heads=2, dim_head=32)
+PICTURES = dict(image_size=64, num_layers=3, num_tokens=64, codebook_dim=32, hidden_dim=16)
+ALL = ("full", "axial_row", "axial_col", "conv_like")
+CAPTIONS = [[5, 9, 33, 2], [71, 1, 99, 98, 3, 44, 8]]
+
+CONFIGURATIONS = {
+    "plain": dict(),
+    "masks": dict(attn_types=ALL),
+    "added-positions": dict(rotary_emb=False, attn_types=("axial_row", "axial_col")),
+    "stable-sandwich": dict(stable=True, sandwich_norm=True),
+    "no-shift": dict(shift_tokens=False, attn_types=("conv_like",)),
+    "reversible": dict(reversible=True, attn_types=("full", "axial_row")),
+    "shared": dict(share_input_output_emb=True, shared_attn_ids=(0, 1, 0, 1), shared_ff_ids=(0, 0, 1, 1)),
+    "everything": dict(attn_types=ALL, reversible=True, sandwich_norm=True, stable=True, share_input_output_emb=True),
+}
+
+
+def model(options: dict) -> torch.nn.Module:
+    """Random weights, of which every one counts and which decide."""
+    from dalle_pytorch import DALLE, DiscreteVAE
+
+    dalle = DALLE(vae=DiscreteVAE(**PICTURES), **BASE, **options).eval()
+    for name, parameter in dalle.named_parameters():
+        if name.endswith("scale"):
+            parameter.fill_(1.0).add_(torch.randn_like(parameter) * 0.1)
+        elif "norm" in name or name.startswith("to_logits.0"):
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        elif parameter.dim() > 1 and not name.startswith("vae"):
+            parameter.mul_(1.7)
+    return dalle
+
+
+def save(dalle: torch.nn.Module, options: dict, folder: Path) -> Path:
+    """As `train_dalle.py` does."""
+    folder.mkdir()
+    saved = dict(hparams={**BASE, **options}, vae_params=PICTURES, epoch=3, version="1.6.6", vae_class_name="DiscreteVAE", weights=dalle.state_dict())
+    torch.save(saved, folder / "dalle.pt")
+    vocabulary = {f"w{i}": i for i in range(100)}
+    words = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w1"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": words, "pre_tokenizer": {"type": "WhitespaceSplit"}}))
+    return folder
+
+
+def generate(dalle: torch.nn.Module, monkeypatch, caption: list[int], **options: float) -> list[int]:
+    """The tokens of the package's own generation."""
+    text = torch.zeros(1, BASE["text_seq_len"], dtype=torch.long)
+    text[0, : len(caption)] = torch.tensor(caption)
+    kept = []
+    monkeypatch.setattr(dalle.vae, "decode", lambda tokens: kept.append(tokens))
+    dalle.generate_images(text, **options)
+    return kept[0][0].tolist()
+
+
+@pytest.fixture
+def own_text(monkeypatch):
+    """Guidance as it is meant: 1.6.6 overwrites the caption with the empty one in the first step, and so guides no other."""
+    from dalle_pytorch import DALLE
+
+    forward = DALLE.forward
+    monkeypatch.setattr(DALLE, "forward", lambda self, text, *rest, **named: forward(self, text.clone(), *rest, **named))
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_greedy_tokens_are_equal(name: str, tmp_path: Path, monkeypatch):
+    options = CONFIGURATIONS[name]
+    dalle = model(options)
+    package = served.imported(save(dalle, options, tmp_path / "checkpoint"), tmp_path / "package")
+    with served.sampler(package) as sampler:
+        for caption in CAPTIONS:
+            expected = generate(dalle, monkeypatch, caption, filter_thres=1.0)
+            assert len(set(expected)) > 5, "the tokens are much alike"
+            assert sampler.draw(caption) == [expected]
+
+
+def test_guided_and_sampled_tokens_are_equal(tmp_path: Path, monkeypatch, own_text):
+    import dalle_pytorch.dalle_pytorch as original
+
+    options = CONFIGURATIONS["masks"]
+    dalle = model(options)
+    package = served.imported(save(dalle, options, tmp_path / "checkpoint"), tmp_path / "package")
+    texts, codes, seed = BASE["num_text_tokens"] + BASE["text_seq_len"], PICTURES["num_tokens"], 11
+    # The package counts text and image tokens together.
+    kept = max(int((1 - 0.9) * (texts + codes)), 1)
+    with served.sampler(package) as sampler:
+        expected = generate(dalle, monkeypatch, CAPTIONS[0], filter_thres=1.0, cond_scale=3.0)
+        assert sampler.draw(CAPTIONS[0], guidance_scale=3.0) == [expected]
+        assert sampler.draw(CAPTIONS[0], given=expected[:10], guidance_scale=3.0) == [expected]
+        positions = iter(range(1 << 20))
+        monkeypatch.setattr(
+            original,
+            "gumbel_sample",
+            lambda logits, temperature, dim: torch.tensor([texts + served.fall((logits[0, texts:] / temperature).softmax(-1), seed, next(positions))]),
+        )
+        expected = generate(dalle, monkeypatch, CAPTIONS[1], filter_thres=0.9, temperature=0.8, cond_scale=2.0)
+        assert sampler.draw(CAPTIONS[1], seeds=[seed], temperature=0.8, top_k=kept, guidance_scale=2.0) == [expected]
