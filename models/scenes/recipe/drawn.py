@@ -47,7 +47,8 @@ def draw(config, work):
         pairs = [_pair(rng) for _ in range(settings["batch"])]
         captions = [caption(scene, rng) for pair in zip(*pairs) for scene in pair]
         rows = torch.from_numpy(text(captions)).to(model.image_bias.device)
-        tokens = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).cpu().to(torch.int16)
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=rows.is_cuda):
+            tokens = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).cpu().to(torch.int16)
         drawn = Drawn(drawn.pairs + pairs, [torch.cat(both) for both in zip(drawn.tokens, tokens.chunk(2))])
         torch.save({"pairs": pickle.dumps(drawn.pairs), "tokens": drawn.tokens}, path + ".new")
         os.replace(path + ".new", path)

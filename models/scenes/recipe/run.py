@@ -68,14 +68,13 @@ def run(stage, options, deadline):
 
 
 def weights(path):
-    """A training state without its optimisers, at 16 bits."""
+    """A training state without its optimisers; the sampler's at 16 bits."""
     import torch
 
-    def half(part):
-        return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in part.items()}
-
-    kept = torch.load(path, map_location="cpu")
-    return {name: half(part) if name in ("model", "decoder") else part for name, part in kept.items() if name in ("model", "decoder", "step", "seconds")}
+    kept = {name: part for name, part in torch.load(path, map_location="cpu").items() if name in ("model", "decoder", "step", "seconds")}
+    if path.name == "transformer.pt":
+        kept["model"] = {name: tensor.half() for name, tensor in kept["model"].items()}
+    return kept
 
 
 def pack(options):

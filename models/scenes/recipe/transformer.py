@@ -17,6 +17,8 @@ from .stream import batches, still
 from .text import SamplerText
 from .training import DEVICE, Muon, Run
 
+RMS_EPSILON = 1.1920929e-07
+
 
 def attention_mask(kind, text, grid, kernel):
     """Which position may see which: bool [text + image, text + image]."""
@@ -51,7 +53,7 @@ class Attention(nn.Module):
         """With a cache, `x` goes on after the positions that the cache holds."""
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
+        q, k = (F.rms_norm(part.float(), part.shape[-1:], eps=RMS_EPSILON).to(v.dtype) for part in (q, k))
         if cache is not None:
             if self in cache:
                 k, v = torch.cat([cache[self][0], k], 2), torch.cat([cache[self][1], v], 2)
@@ -64,7 +66,6 @@ class Attention(nn.Module):
 
     def _fused(self, q, k, v):
         """The same without the table of scores: in a compiled model the blocks that the mask leaves out are skipped."""
-        q, k = q.to(v.dtype), k.to(v.dtype)
         if self.blocks is not None and torch.compiler.is_compiling():
             return flex_attention(q, k, v, block_mask=self.blocks, scale=self.scale)
         return F.scaled_dot_product_attention(q, k, v, self.bias.to(v.dtype), scale=self.scale)
