@@ -104,18 +104,21 @@ def decoded(model, ids: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return model.decode(z).clamp(-1, 1) * 0.5 + 0.5
 
 
-@pytest.mark.parametrize("gumbel", [False, True])
-@pytest.mark.parametrize("levels", [[1, 2, 2], [1, 1, 2, 2]])
-def test_taming(run_part, tmp_path, gumbel, levels):
+@pytest.mark.parametrize(
+    ("layout", "gumbel", "levels"),
+    [("taming", False, [1, 2, 2]), ("taming", True, [1, 1, 2, 2]), ("chameleon", False, [1, 1, 2, 2]), ("mindall-e", False, [1, 1, 2])],
+)
+def test_taming(run_part, tmp_path, layout, gumbel, levels):
+    """Chameleon and minDALL-E keep taming-transformers' own network, and cut where it rounds."""
     model = taming(gumbel, ch_mult=levels)
     model.loss.register_parameter("lpips", torch.nn.Parameter(torch.ones(3)))
     factor = 2 ** (len(levels) - 1)
     pictures = photos(6 * factor, 8 * factor)
     z = model.quant_conv(model.encoder(2 * planes(pictures) - 1))
     set_codes(model.quantize, z)
-    graphs = run_part("pictures", "taming", save(model, tmp_path / "model.ckpt", epoch=3), 6, 8)
+    graphs = run_part("pictures", layout, save(model, tmp_path / "model.ckpt", epoch=3), 6, 8)
     ids = tokens(48)
-    hold_pixels(graphs["decoder"](ids.numpy()), decoded(model, ids, 6, 8), down=False)
+    hold_pixels(graphs["decoder"](ids.numpy()), decoded(model, ids, 6, 8), down=layout != "taming")
     scores = model.quantize.proj(z) if gumbel else nearness(z, table_of(model))
     hold_tokens(graphs["encoder"](pictures), scores)
 
@@ -244,6 +247,38 @@ def test_openai(run_part, tmp_path, whole):
     hold_tokens(graphs["encoder"](pictures), encoder(map_pixels(planes(pictures))))
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+def test_emu3(run_part, tmp_path, frames):
+    """A picture is the first frame of a film of `frames` frames a token."""
+    from transformers import Emu3VQVAEConfig
+    from transformers.models.emu3.modeling_emu3 import Emu3VQVAE
+
+    config = Emu3VQVAEConfig(
+        codebook_size=CODES,
+        embed_dim=4,
+        latent_channels=4,
+        base_channels=32,
+        channel_multiplier=[1, 2, 2],
+        num_res_blocks=1,
+        attn_resolutions=[2],
+        hidden_size=64,
+        num_attention_heads=1,
+        temporal_downsample_factor=frames,
+    )
+    model = originals.perturb(Emu3VQVAE(config), 1.1)
+    pictures = photos(24, 32)
+    film = (2 * planes(pictures) - 1).unsqueeze(1).repeat(1, frames, 1, 1, 1)
+    z = model.quant_conv(model.encoder(film).permute(0, 2, 1, 3, 4))[:, :, 0]
+    model.quantize.embedding.weight.copy_(codes_like(z))
+    torch.save({f"model.vqmodel.{key}": value for key, value in model.state_dict().items()}, tmp_path / "pytorch_model.bin")
+    graphs = run_part("pictures", "emu3", tmp_path / "pytorch_model.bin", 6, 8)
+    ids = tokens(48)
+    hold_pixels(graphs["decoder"](ids.numpy()), model.decode(ids.reshape(2, 6, 8)) / 2 + 0.5, down=True)
+    hold_tokens(graphs["encoder"](pictures), nearness(z, model.quantize.embedding.weight))
+    chosen = model.encode(2 * planes(pictures) - 1, torch.tensor([[24, 32]] * 2)).image_tokens
+    assert (graphs["encoder"](pictures) == torch.stack(chosen).flatten(1).numpy()).mean() > 0.99
+
+
 def test_image_gpt(run_part, tmp_path):
     from transformers.models.imagegpt.image_processing_pil_imagegpt import color_quantize
 
@@ -268,5 +303,5 @@ def test_no_picture_depends_on_the_others_of_a_call(run_part, tmp_path):
 def test_what_does_not_fit_is_refused(run_part, tmp_path):
     model = taming(False)
     state = SimpleNamespace(state_dict=lambda: {**model.state_dict(), "decoder.conv_in.weight": torch.ones(64, 31, 3, 3)})
-    with pytest.raises(AssertionError, match=r"decoder.conv_in.weight: expected shape \[64, 32, 3, 3\], found shape \[64, 31, 3, 3\]"):
+    with pytest.raises(AssertionError, match=r"tensor decoder.conv_in.weight: expected shape \[64, 32, 3, 3\], found shape \[64, 31, 3, 3\]"):
         run_part("pictures", "taming", save(state, tmp_path / "model.ckpt"), 8, 8)

@@ -26,6 +26,10 @@ pub(crate) struct Import {
     #[arg(long, value_name = "NAME")]
     family: Option<Family>,
 
+    /// A checkpoint of CLIP that ranks the candidates, for a model that has none or in its place: a file, or a folder with config.json and tokenizer.json
+    #[arg(long, value_name = "CHECKPOINT")]
+    ranker: Option<PathBuf>,
+
     /// Precision of the stored weights; graphs compute in 32 bits either way
     #[arg(long, value_enum, default_value_t)]
     weights: Weights,
@@ -72,8 +76,8 @@ impl Import {
             Weights::F32 => easel_import::Weights::F32,
             Weights::F16 => easel_import::Weights::F16,
         };
-        let options =
-            ImportOptions { family: self.family, weights, overwrite: self.overwrite, ..ImportOptions::default() };
+        let (family, ranker, overwrite) = (self.family, self.ranker, self.overwrite);
+        let options = ImportOptions { family, ranker, weights, overwrite, ..ImportOptions::default() };
         let mut shown = Shown::new();
         let package = easel_import::import(&self.checkpoint, &self.out, &options, &mut |progress| {
             if interrupted.load(Ordering::Relaxed) {

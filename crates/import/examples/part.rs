@@ -1,4 +1,4 @@
-//! Imports one part of a model: `cargo run -p easel-import --example part -- pictures LAYOUT CHECKPOINT ROWS COLUMNS OUT`.
+//! Imports one part of a model: `cargo run -p easel-import --example part -- pictures LAYOUT CHECKPOINT ROWS COLUMNS OUT`, or `… -- ranker CHECKPOINT OUT`.
 //!
 //! The graphs, with weights in full precision, lie in the folder OUT then; what a manifest would say of them is printed.
 
@@ -32,6 +32,10 @@ fn run(arguments: &[&str]) -> Result<String, Failure> {
             let found = parts::pictures(checkpoint, layout.parse()?, grid, out, &options, &mut |_| ())?;
             Ok(format!("{found:?}"))
         }
-        _ => Err("expected: pictures LAYOUT CHECKPOINT ROWS COLUMNS OUT".into()),
+        ["ranker", checkpoint, out] => {
+            let found = parts::ranker(Path::new(checkpoint), Path::new(out), &options, &mut |_| ())?;
+            Ok(format!("{found:?}"))
+        }
+        _ => Err("expected: pictures LAYOUT CHECKPOINT ROWS COLUMNS OUT, or ranker CHECKPOINT OUT".into()),
     }
 }

@@ -1,8 +1,8 @@
 //! The family `dalle`: DALL·E's own layout (`docs/checkpoint.md`).
 
-mod config;
+pub(crate) mod config;
 mod dvae;
-mod ranker;
+pub(crate) mod ranker;
 mod sampler;
 #[cfg(test)]
 mod tests;

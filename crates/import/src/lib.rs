@@ -31,6 +31,7 @@ mod onnx;
 mod options;
 pub mod parts;
 mod picture;
+mod ranker;
 mod staging;
 mod storage;
 pub mod synthetic;
@@ -69,7 +70,14 @@ pub fn import(
     let given = Checkpoint::open(checkpoint)?;
     let family = options.family.map_or_else(|| Family::of(&given), Ok)?;
     outside(checkpoint, out)?;
+    let clip = options.ranker.as_deref().map(ranker::Source::open).transpose()?;
     let staging = Staging::new(out, options.overwrite)?;
+    let (clip_bytes, mut family_bytes) = (clip.as_ref().map_or(0, ranker::Source::bytes), 0);
+    let report = progress;
+    let progress = &mut |progress: Progress| {
+        family_bytes = progress.total_bytes;
+        report(Progress { total_bytes: family_bytes + clip_bytes, ..progress });
+    };
     let manifest = match family {
         Family::Dalle => {
             let path = checkpoint.join("config.json");
@@ -91,6 +99,12 @@ pub fn import(
             let found = format!("one of {other}");
             return Err(Error::File { path: checkpoint.into(), expected, found });
         }
+    };
+    let total_bytes = family_bytes + clip_bytes;
+    let mut ranked = |bytes| report(Progress { read_bytes: family_bytes + bytes, total_bytes });
+    let manifest = match clip {
+        Some(clip) => clip.attach(manifest, staging.dir(), options, &mut ranked)?,
+        None => manifest,
     };
     if checkpoint.is_dir() {
         copy_licences(checkpoint, staging.dir())?;

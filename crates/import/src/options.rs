@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use crate::Family;
 
@@ -7,6 +7,8 @@ use crate::Family;
 pub struct ImportOptions {
     /// Whose checkpoint it is; none: its configuration or its keys tell.
     pub family: Option<Family>,
+    /// A checkpoint of CLIP that becomes the package's ranker, in the place of the one that the model may have: a file, or a folder of them.
+    pub ranker: Option<PathBuf>,
     /// Precision of the stored weights.
     pub weights: Weights,
     /// Whether a package that is at the place already is replaced. Nothing but a package ever is.
@@ -17,7 +19,7 @@ pub struct ImportOptions {
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { family: None, weights: Weights::F16, overwrite: false, inline_limit_bytes: 3 << 29 }
+        Self { family: None, ranker: None, weights: Weights::F16, overwrite: false, inline_limit_bytes: 3 << 29 }
     }
 }
 

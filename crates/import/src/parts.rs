@@ -1,17 +1,18 @@
-//! Parts of a package from checkpoints of their own: the picture's autoencoder.
+//! Parts of a package from checkpoints of their own: the picture's autoencoder, and CLIP.
 //!
-//! Some models keep it in a file beside the transformer's, some inside of it; where it lies among a file's keys is found out.
+//! Some models keep the autoencoder in a file beside the transformer's, some inside of it; where it lies among a file's keys is found out.
 
 use std::{collections::BTreeMap, fmt, path::Path, rc::Rc, str::FromStr};
 
-use easel_package::{Decoder, Encoder, Grid, Preprocess, Size};
+use easel_package::{Decoder, Encoder, Grid, Preprocess, Ranker, Size};
 use serde::Deserialize;
 
 use crate::{
     Error, ImportOptions, Progress,
     checkpoint::{self, Checkpoint, Part, Tensors},
     graph::Graph,
-    picture::{Discrete, OpenAi, Palette, Picture, Range, Rounding, Vq},
+    picture::{Discrete, Emu3, OpenAi, Palette, Picture, Range, Rounding, Vq},
+    ranker,
     storage::Storage,
     tensor::Tensor,
 };
@@ -48,6 +49,8 @@ pub enum Autoencoder {
         /// Its configuration's `norm_num_groups`.
         groups: usize,
     },
+    /// Emu3's.
+    Emu3,
     /// dalle-pytorch's `DiscreteVAE`.
     Discrete,
     /// DALL·E's dVAE, as OpenAI published it.
@@ -57,7 +60,7 @@ pub enum Autoencoder {
 }
 
 /// Their names.
-const NAMED: [(&str, Autoencoder); 11] = [
+const NAMED: [(&str, Autoencoder); 12] = [
     ("taming", Autoencoder::Taming),
     ("rudalle", Autoencoder::RuDalle),
     ("min-dalle", Autoencoder::MinDalle),
@@ -66,6 +69,7 @@ const NAMED: [(&str, Autoencoder); 11] = [
     ("llamagen", Autoencoder::LlamaGen),
     ("chameleon", Autoencoder::Chameleon),
     ("diffusers", Autoencoder::Diffusers { groups: 32 }),
+    ("emu3", Autoencoder::Emu3),
     ("dalle-pytorch", Autoencoder::Discrete),
     ("openai", Autoencoder::OpenAi),
     ("image-gpt", Autoencoder::Palette),
@@ -133,8 +137,31 @@ pub fn pictures(
     match (layout.vq(), layout) {
         (Some(vq), _) => writer.vq(vq, places[0].tensors(&mut read)),
         (None, Autoencoder::OpenAi) => writer.openai(&places, &mut read),
+        (None, Autoencoder::Emu3) => writer.emu3(places[0].tensors(&mut read)),
         (None, _) => writer.discrete(places[0].tensors(&mut read)),
     }
+}
+
+/// Writes CLIP's two towers, `ranker_image.onnx` and `ranker_text.onnx`, and its vocabulary, `ranker_tokenizer.json`, into the folder `out`.
+///
+/// `source` is a file or a folder of them, in the names of OpenAI, open_clip or Hugging Face; `tokenizer.json`, or OpenAI's list of pairs, lies beside the weights. What the weights do
+/// not tell comes from `config.json` (Hugging Face) or `open_clip_config.json`.
+///
+/// # Errors
+/// No CLIP is there; a tensor is missing or has another shape than the others ask for; a file cannot be read or written.
+pub fn ranker(
+    source: &Path,
+    out: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Ranker, Error> {
+    let clip = ranker::Source::open(source)?;
+    let (mut read_bytes, total_bytes) = (0, clip.bytes());
+    let mut read = |bytes| {
+        read_bytes += bytes;
+        progress(Progress { read_bytes, total_bytes });
+    };
+    clip.import(out, options, &mut read)
 }
 
 /// Where an autoencoder, or half of one, lies.
@@ -194,7 +221,7 @@ impl Autoencoder {
             Self::Janus => Vq { unit_codes: true, ..plain },
             Self::LlamaGen => Vq { unit_codes: true, ..Vq::TAMING },
             Self::Diffusers { groups } => Vq { groups, ..Vq::TAMING },
-            Self::Discrete | Self::OpenAi | Self::Palette => return None,
+            Self::Emu3 | Self::Discrete | Self::OpenAi | Self::Palette => return None,
         })
     }
 }
@@ -251,6 +278,15 @@ impl Writer<'_> {
         }
         tensors.finish(None)?;
         Ok(pictures)
+    }
+
+    fn emu3(&self, mut tensors: Tensors<'_>) -> Result<Pictures, Error> {
+        let table = Emu3::codebook(&mut tensors)?;
+        let decoder = Emu3::decoder(self.graph(DECODER), &mut tensors, self.cells(), &table)?;
+        let pictures = self.decoder(table.shape[0], decoder)?;
+        let encoder = Emu3::encoder(self.graph(ENCODER), &mut tensors, self.cells(), &table)?;
+        tensors.finish(None)?;
+        self.encoder(pictures, encoder)
     }
 
     fn discrete(&self, mut tensors: Tensors<'_>) -> Result<Pictures, Error> {

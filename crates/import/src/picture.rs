@@ -4,6 +4,7 @@
 
 mod codes;
 mod discrete;
+mod emu3;
 mod layers;
 mod net;
 mod openai;
@@ -12,6 +13,7 @@ mod pixels;
 mod vq;
 
 pub(crate) use discrete::Discrete;
+pub(crate) use emu3::Emu3;
 pub(crate) use openai::OpenAi;
 pub(crate) use palette::Palette;
 pub(crate) use pixels::{Range, Rounding};

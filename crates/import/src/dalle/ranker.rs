@@ -13,24 +13,31 @@ use crate::{
 const BLOCKS: usize = 1024;
 
 /// What the tensors say of the model beyond its configuration.
-pub(super) struct Facts {
-    pub(super) vocabulary: usize,
-    pub(super) embedding_width: usize,
-    pub(super) logit_scale: f32,
+pub(crate) struct Facts {
+    pub(crate) vocabulary: usize,
+    pub(crate) embedding_width: usize,
+    pub(crate) logit_scale: f32,
 }
 
-pub(super) fn facts(tensors: &mut Tensors<'_>) -> Result<Facts, Error> {
+pub(crate) fn facts(tensors: &mut Tensors<'_>) -> Result<Facts, Error> {
     let [vocabulary, _] = tensors.shape("token_embedding.weight")?;
     let [_, embedding_width] = tensors.shape("text_projection")?;
-    let logarithm = tensors.take("logit_scale", &[])?.values[0];
-    let logit_scale = logarithm.exp();
-    if !(f32::MIN_POSITIVE..=1e4).contains(&logit_scale) {
-        return Err(tensors.wrong("logit_scale", "a logarithm up to ln(10000)".into(), format!("{logarithm}")));
-    }
-    Ok(Facts { vocabulary, embedding_width, logit_scale })
+    Facts::new(tensors, vocabulary, embedding_width)
 }
 
-pub(super) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {
+impl Facts {
+    /// Takes the scale, whose name all share.
+    pub(crate) fn new(tensors: &mut Tensors<'_>, vocabulary: usize, embedding_width: usize) -> Result<Self, Error> {
+        let logarithm = tensors.take("logit_scale", &[])?.values[0];
+        let logit_scale = logarithm.exp();
+        if (f32::MIN_POSITIVE..=1e4).contains(&logit_scale) {
+            return Ok(Self { vocabulary, embedding_width, logit_scale });
+        }
+        Err(tensors.wrong("logit_scale", "a logarithm up to ln(10000)".into(), format!("{logarithm}")))
+    }
+}
+
+pub(crate) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {
     let [width, _, patch, _] = tensors.shape("visual.conv1.weight")?;
     heads_fit(tensors, "visual.conv1.weight", width, c.vision_heads, "clip.vision_heads")?;
     if !c.image_size.is_multiple_of(patch) {
@@ -55,7 +62,7 @@ pub(super) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
     tower.finish(&pool)
 }
 
-pub(super) fn text(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {
+pub(crate) fn text(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {
     let [_, width] = tensors.shape("token_embedding.weight")?;
     heads_fit(tensors, "token_embedding.weight", width, c.text_heads, "clip.text_heads")?;
     let tokens = tensors.take("token_embedding.weight", &[facts.vocabulary, width])?;
