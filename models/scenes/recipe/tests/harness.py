@@ -25,12 +25,16 @@ TYPES = {"I64": "q", "U8": "B", "F32": "f"}
 needs_font = pytest.mark.skipif(not FONT.exists(), reason="objects are drawn from Noto Color Emoji (Debian: fonts-noto-color-emoji)")
 
 
-def start(stage, work):
-    """A stage of the recipe, in a session of its own."""
+def _python(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "recipe", stage, "--config", CONFIG, "--work", work], cwd=CONFIG.parents[1],
+        [sys.executable, "-W", "ignore", "-m", *arguments, "--config", CONFIG], cwd=CONFIG.parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, start_new_session=True)
+
+
+def start(stage, work):
+    """A stage of the recipe, in a session of its own."""
+    return _python("recipe", stage, "--work", work)
 
 
 def run(stage, work):
@@ -38,6 +42,14 @@ def run(stage, work):
     process = start(stage, work)
     output, _ = process.communicate()
     assert process.returncode == 0, output
+    return output
+
+
+def run_all(work, out, minutes, status):
+    """What all stages print, run within so many minutes."""
+    process = _python("recipe.run", "--work", work, "--out", out, "--minutes", str(minutes))
+    output, _ = process.communicate()
+    assert process.returncode == status, output
     return output
 
 

@@ -1,11 +1,13 @@
 """The recipe from its first stage to a served package, with tiny.toml: what it learns falls, what is stopped goes on, and what is served
 gives the numbers of the recipe's own code."""
 
+import tarfile
+
 import pytest
 from easel.v1 import decoder_pb2, decoder_pb2_grpc, ranker_pb2, ranker_pb2_grpc, sampler_pb2, sampler_pb2_grpc, types_pb2
 from PIL import Image
 
-from harness import easel, needs_font, read_tensors, reports, rows, run, service, start, stop
+from harness import easel, needs_font, read_tensors, reports, rows, run, run_all, service, start, stop
 
 pytestmark = needs_font
 
@@ -81,6 +83,17 @@ def test_the_export_is_a_package_that_draws(work):
     easel("generate", "a red car on the beach", "--package", work / "package", "--candidates", "2", "--seed", "1", "--out", work / "drawn", "--no-preview")
     pictures = list((work / "drawn").glob("*-seed*.png"))
     assert [Image.open(picture).size for picture in pictures] == [(128, 128)] * 2
+
+
+def test_all_stages_are_run_within_a_time_and_what_is_there_is_packed(work, tmp_path):
+    assert "call it again" in run_all(work, tmp_path / "stopped", minutes=0.85, status=75)
+    kept = tarfile.open(tmp_path / "stopped" / "kept.tar.00").getnames()
+    assert {"tokenizer.json", "transformer.pt", "drawn.pt"} <= set(kept)
+    for stage in ("text", "codes", "transformer", "decoder", "drawn", "clip"):
+        (work / f"{stage}.done").touch()
+    assert "everything is done" in run_all(work, tmp_path / "done", minutes=10, status=0)
+    kept = tarfile.open(tmp_path / "done" / "kept.tar.00").getnames()
+    assert {"checkpoint/config.json", "checkpoint/transformer.safetensors"} <= set(kept)
 
 
 def test_the_served_encoder_gives_the_recipes_tokens(package, golden):
