@@ -112,7 +112,8 @@ impl Archive {
             stored: member.stored,
             bytes: member.bytes,
             deflated: member.method == DEFLATED,
-            checksum: Some(member.checksum),
+            // PyTorch can leave checksums out, and writes 0 then.
+            checksum: Some(member.checksum).filter(|checksum| *checksum != 0),
             checked: AtomicBool::new(false),
         })
     }
