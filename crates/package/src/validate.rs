@@ -24,8 +24,8 @@ pub(crate) fn manifest(path: &Path, m: &Manifest) -> Result<(), Error> {
     check.listed("decoder.graph", &m.decoder.graph, m)?;
     if let Some(encoder) = &m.encoder {
         check.listed("encoder.graph", &encoder.graph, m)?;
-        check.equal("encoder.preprocess.size.width", encoder.preprocess.size.width, m.image.width)?;
-        check.equal("encoder.preprocess.size.height", encoder.preprocess.size.height, m.image.height)?;
+        check.within("encoder.preprocess.size.width", encoder.preprocess.size.width, 1..=8192)?;
+        check.within("encoder.preprocess.size.height", encoder.preprocess.size.height, 1..=8192)?;
     }
     check.ranker(m)
 }
