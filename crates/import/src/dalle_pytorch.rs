@@ -16,7 +16,7 @@ use crate::{
     graph::Graph,
     parts::{Autoencoder, Pictures, pictures},
     storage::Storage,
-    vocabulary,
+    tokenizer, vocabulary,
 };
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -80,12 +80,10 @@ fn autoencoder(part: &Part) -> Result<Autoencoder, Error> {
 }
 
 fn tokenizer(checkpoint: &Checkpoint, out: &Path, config: &Config) -> Result<(), Error> {
-    let Some(path) = checkpoint.file(&[TOKENIZER]) else {
-        let (expected, found) = (format!("{TOKENIZER} beside the weights"), "none".into());
-        return Err(Error::File { path: checkpoint.path().into(), expected, found });
-    };
-    vocabulary::sampler(&path, config.words)?;
-    fs::copy(&path, out.join(TOKENIZER)).map(drop).map_err(|source| Error::Io { path, source })
+    let (path, json) = tokenizer::beside(checkpoint)?;
+    vocabulary::sampler_json(&path, &json, config.words)?;
+    let file = out.join(TOKENIZER);
+    fs::write(&file, json.to_string()).map_err(|source| Error::Io { path: file, source })
 }
 
 fn manifest(c: &Config, pictures: Pictures) -> Manifest {

@@ -8,7 +8,7 @@ mod clip;
 mod pairs;
 mod yttm;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -16,9 +16,15 @@ pub use clip::clip;
 pub use pairs::{char_bpe, min_dalle};
 pub use yttm::yttm;
 
-use crate::{Error, checkpoint};
+use crate::{
+    Error,
+    checkpoint::{self, Checkpoint},
+};
 
 const BYTES: u64 = 64 << 20;
+const JSON: &str = "tokenizer.json";
+const CLIP: [&str; 2] = ["bpe_simple_vocab_16e6.txt", "bpe_simple_vocab_16e6.txt.gz"];
+const YTTM: [&str; 2] = ["bpe.model", "yttm.model"];
 
 /// A `tokenizer.json` as it is, without the padding and truncation that it may ask for: the services do both.
 ///
@@ -31,6 +37,22 @@ pub fn tokenizer_json(path: &Path) -> Result<Value, Error> {
         fields.insert("truncation".into(), Value::Null);
     }
     Ok(tokenizer)
+}
+
+/// The vocabulary beside weights whose own configuration does not say which it is, by its name: `tokenizer.json`, CLIP's, or YouTokenToMe's.
+pub(crate) fn beside(checkpoint: &Checkpoint) -> Result<(PathBuf, Value), Error> {
+    let json = |path: &Path| tokenizer_json(path);
+    let (clip, yttm) = (|path: &Path| clip(path, false), |path: &Path| yttm(path, false));
+    let kinds: [(&[&str], &dyn Fn(&Path) -> Result<Value, Error>); 3] =
+        [(&[JSON], &json), (&CLIP, &clip), (&YTTM, &yttm)];
+    for (names, read) in kinds {
+        if let Some(path) = checkpoint.file(names) {
+            let json = read(&path)?;
+            return Ok((path, json));
+        }
+    }
+    let expected = format!("{JSON}, {} or {} beside the weights", CLIP.join(", "), YTTM.join(", "));
+    wrong(checkpoint.path(), expected, "none")
 }
 
 /// The parts of a tokenizer that differ from one to another.

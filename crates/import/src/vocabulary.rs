@@ -15,8 +15,12 @@ fn fail<T>(path: &Path, expected: impl Into<String>, found: impl Into<String>) -
 
 /// The sampler's vocabulary: ids below `size`, nothing added, no padding, no truncation.
 pub(crate) fn sampler(path: &Path, size: usize) -> Result<(), Error> {
-    let tokenizer = read(path)?;
-    ids_below(path, &tokenizer, size)?;
+    sampler_json(path, &read(path)?, size)
+}
+
+/// As [`sampler`], of a `tokenizer.json` that was made of the file at `path`.
+pub(crate) fn sampler_json(path: &Path, tokenizer: &Value, size: usize) -> Result<(), Error> {
+    ids_below(path, tokenizer, size)?;
     if tokenizer["post_processor"]["type"] == "TemplateProcessing" {
         return fail(path, "a post_processor that adds no tokens", "TemplateProcessing");
     }

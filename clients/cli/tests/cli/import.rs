@@ -14,7 +14,10 @@ fn an_imported_package_checks_and_shows() {
         command.arg("import").arg(checkpoint()).args(["--out", "package", "--weights", "f32"]);
         command
     };
-    let imported = stdout(&import().output().unwrap());
+    let output = import().output().unwrap();
+    let imported = stdout(&output);
+    let told = stderr(&output);
+    assert!(told.starts_with("import: 10 % of ") && told.contains("import: 100 % of "), "{told}");
     let checked = stdout(&easel(folder.path()).args(["package", "check", "package"]).output().unwrap());
     let digest = checked.lines().last().unwrap();
     assert_eq!(imported.lines().last().unwrap(), digest);
@@ -51,5 +54,11 @@ fn what_is_no_checkpoint_is_refused_with_the_file() {
     fs::write(folder.path().join("strange/config.json"), r#"{"family": "unheard-of"}"#).unwrap();
     let line = stderr(&import("strange"));
     assert!(line.contains("family") && line.contains("unheard-of"), "{line}");
+    let line =
+        stderr(&easel(folder.path()).args(["import", "strange", "--out", "p", "--family", "x"]).output().unwrap());
+    assert!(line.contains("expected one of dalle, dalle-pytorch, janus") && line.contains("\"x\""), "{line}");
+    fs::write(folder.path().join("strange.pt"), "no weights").unwrap();
+    let line = stderr(&import("strange.pt"));
+    assert!(line.contains("strange.pt: not a usable PyTorch file"), "{line}");
     assert!(!folder.path().join("package").exists());
 }

@@ -13,6 +13,8 @@ use write::{Member, archive, member, pickle};
 const MEMORY: usize = 96 << 20;
 /// How often each file is damaged in each way.
 const ROUNDS: usize = 130;
+/// The same of a whole import.
+const FAMILY_ROUNDS: usize = 60;
 const FILES: [&str; 8] = [
     "state.pt",
     "state.old.pt",
@@ -264,4 +266,44 @@ fn headers_of_safetensors_that_make_no_sense_are_refused() {
     refused(&"[".repeat(1 << 20), 0);
     refused(r#"{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}"#, 1);
     assert!(bounded("x.safetensors", [&[0xff; 8][..], b"{}"].concat()).is_err());
+}
+
+#[test]
+fn a_damaged_checkpoint_of_a_family_is_an_error_or_a_package() {
+    let mut random = Random(8);
+    let parts = members(&fixture("dalle.pt"));
+    let pickle = parts.iter().position(|m| m.name.ends_with("/data.pkl")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("dalle.pt"), dir.path().join("package"));
+    let words = serde_json::json!({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}});
+    fs::write(dir.path().join("tokenizer.json"), words.to_string()).unwrap();
+    let mut import = |parts: &[Member]| {
+        fs::write(&path, archive(parts)).unwrap();
+        let options = crate::ImportOptions { overwrite: true, ..crate::ImportOptions::default() };
+        let (result, peak) = memory::peak(|| crate::import(&path, &out, &options, &mut |_| ()));
+        assert!(peak < MEMORY, "{peak} bytes were taken at once");
+        result.map(drop)
+    };
+    import(&parts).unwrap();
+    for round in 0..FAMILY_ROUNDS {
+        let mut parts = parts.clone();
+        random.damage(&mut parts[pickle].bytes, round % 6);
+        let _ = import(&parts);
+    }
+    // Numbers of the configuration, each in turn, as large as they can be written.
+    let whole = parts[pickle].bytes.clone();
+    let numbers = (0..whole.len() - 1).filter(|at| whole[*at] == b'K').take(FAMILY_ROUNDS);
+    for at in numbers {
+        for large in [
+            &b"J\xff\xff\xff\x7f"[..],
+            b"J\xff\xff\xff\xff",
+            b"K\x00",
+            b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+            b"N",
+        ] {
+            let mut parts = parts.clone();
+            parts[pickle].bytes.splice(at..at + 2, large.iter().copied());
+            let _ = import(&parts);
+        }
+    }
 }
