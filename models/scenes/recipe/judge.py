@@ -1,7 +1,9 @@
 """An independent judge without a network: for each attribute of a caption, draw every alternative, and see which is nearest.
 
-The judge knows only the renderer. It compares colours at 32 × 32 and edges at 64 × 64, over all the soft backgrounds and
-places that the grammar allows. Each attribute is judged given the others, so "all right" is reported beside the mean.
+The judge knows only the renderer. It compares colours at 16 × 16 and, with less weight, edges at 64 × 64, over all the soft
+backgrounds and places that the grammar allows. Each attribute is judged given the others, so "all right" is reported beside
+the mean. What is compared was chosen on blurred renders of other scenes, right ones and ones with a wrong attribute: finer
+colours and heavier edges miss more of the right ones (10 of 650 more), and find no more of the wrong ones.
 """
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ from .scenes import render
 
 SIDE = 64  # of the pictures that are compared
 WHOLE, UPPER, LOWER = slice(0, SIDE), slice(0, SIDE // 2), slice(SIDE // 2, SIDE)
+EDGES = 0.25  # weight of the edges, against colours of weight 1
 SOFT = 4
 SAME = 1e-6  # a smaller squared distance is none: two options that look alike in the part that is judged
 
@@ -24,14 +27,14 @@ def shrunk(image):
 
 
 def features(images):
-    """What is compared of uint8 pictures [n, rows, 64, 3]: blurred colours and an edge map, scaled to equal weight."""
+    """What is compared of uint8 pictures [n, rows, 64, 3]: blurred colours and an edge map, scaled to those weights."""
     count, rows = len(images), images.shape[1]
     half = images.astype(np.float32) / 255
     gray = half @ np.full(3, 1 / 3, np.float32)
-    colors = half.reshape(count, rows // 2, 2, SIDE // 2, 2, 3).mean((2, 4)).reshape(count, -1)
+    colors = half.reshape(count, rows // 4, 4, SIDE // 4, 4, 3).mean((2, 4)).reshape(count, -1)
     edges = np.abs(np.diff(gray, axis=2))[:, : rows - 2, :-1] + np.abs(np.diff(gray, axis=1))[:, : rows - 2, :-2]
     edges = edges.reshape(count, rows // 2 - 1, 2, SIDE // 2 - 1, 2).mean((2, 4)).reshape(count, -1)
-    return np.concatenate([colors / colors.shape[1] ** 0.5, edges / edges.shape[1] ** 0.5], 1)
+    return np.concatenate([colors / colors.shape[1] ** 0.5, EDGES * edges / edges.shape[1] ** 0.5], 1)
 
 
 def shifts(scene):
