@@ -277,7 +277,7 @@ fn a_damaged_checkpoint_of_a_family_is_an_error_or_a_package() {
     let (path, out) = (dir.path().join("dalle.pt"), dir.path().join("package"));
     let words = serde_json::json!({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}});
     fs::write(dir.path().join("tokenizer.json"), words.to_string()).unwrap();
-    let mut import = |parts: &[Member]| {
+    let import = |parts: &[Member]| {
         fs::write(&path, archive(parts)).unwrap();
         let options = crate::ImportOptions { overwrite: true, ..crate::ImportOptions::default() };
         let (result, peak) = memory::peak(|| crate::import(&path, &out, &options, &mut |_| ()));
