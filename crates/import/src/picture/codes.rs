@@ -2,12 +2,16 @@
 
 use crate::{
     Error,
+    checkpoint::Tensors,
     graph::{Attribute, Axis, Graph},
     layers::Conv,
     onnx::DataType,
     picture::net::Net,
     tensor::Tensor,
 };
+
+/// Numbers of a codebook behind a convolution at most.
+const NUMBERS: usize = 1 << 28;
 
 /// The input `tokens`, each as its row of `table` \[codes, channels\].
 pub(crate) fn look_up(mut graph: Graph, [rows, columns]: [usize; 2], table: &Tensor) -> Result<Net, Error> {
@@ -64,13 +68,17 @@ pub(crate) fn unit_rows(table: &mut Tensor) {
 }
 
 /// The 1×1 convolution of every row of `table` \[codes, in\]: a table \[codes, out\] that saves it.
-pub(crate) fn fold(table: &Tensor, conv: &Conv) -> Tensor {
+pub(crate) fn fold(tensors: &Tensors<'_>, table: &Tensor, conv: &Conv) -> Result<Tensor, Error> {
     let (outputs, width) = (conv.weight.shape[0], table.shape[1]);
+    if table.shape[0] * outputs > NUMBERS {
+        let expected = format!("at most {} rows", NUMBERS / table.shape[0]);
+        return Err(tensors.wrong(&conv.weight.name, expected, outputs.to_string()));
+    }
     let mut values = Vec::with_capacity(table.shape[0] * outputs);
     for row in table.values.chunks_exact(width) {
         let products = conv.weight.times(row);
         let bias = |i: usize| conv.bias.as_ref().map_or(0.0, |b| b.values[i]);
         values.extend(products.iter().enumerate().map(|(i, v)| v + bias(i)));
     }
-    Tensor::new(table.name.clone(), &[table.shape[0], outputs], values)
+    Ok(Tensor::new(table.name.clone(), &[table.shape[0], outputs], values))
 }

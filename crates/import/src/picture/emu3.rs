@@ -55,7 +55,7 @@ impl Emu3 {
         let mut layers = layers(tensors, "");
         let post_quant = taps(&layers.timed("post_quant_conv", width, [3, 1])?, &LAST);
         // Both maps of a token side by side: what is drawn, and what guides.
-        let folded = codes::fold(table, &post_quant);
+        let folded = codes::fold(layers.tensors, table, &post_quant)?;
         let both = folded.values.chunks_exact(folded.shape[1]).zip(table.values.chunks_exact(width));
         let both = both.flat_map(|(drawn, guide)| [drawn, guide].concat()).collect();
         let both = Tensor::new(TABLE, &[table.shape[0], folded.shape[1] + width], both);

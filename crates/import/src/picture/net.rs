@@ -7,6 +7,9 @@ use crate::{
     tensor::Tensor,
 };
 
+/// More rows, or columns, than any map has.
+const MOST: usize = 1 << 20;
+
 /// A graph and the map that its next layer reads: \[b, channels, rows, columns\].
 pub(crate) struct Net {
     pub(crate) graph: Graph,
@@ -89,7 +92,7 @@ impl Net {
         ];
         self.strided("ConvTranspose", conv, &attributes)?;
         self.channels = conv.weight.shape[1];
-        self.size = self.size.map(|n| n * 2);
+        self.size = self.size.map(doubled);
         Ok(())
     }
 
@@ -113,7 +116,7 @@ impl Net {
     /// Every place twice, in rows and columns.
     pub(crate) fn double(&mut self) -> Result<(), Error> {
         self.x = enlarge(&mut self.graph, &self.x, 2)?;
-        self.size = self.size.map(|n| n * 2);
+        self.size = self.size.map(doubled);
         Ok(())
     }
 
@@ -208,8 +211,13 @@ impl Net {
         let attributes = [("blocksize", Attribute::Int(2)), ("mode", Attribute::Text("DCR"))];
         self.x = self.graph.op("DepthToSpace", &[&self.x], &attributes);
         self.channels /= 4;
-        self.size = self.size.map(|n| n * 2);
+        self.size = self.size.map(doubled);
     }
+}
+
+/// Twice as many rows or columns; a number that no picture has stays what it is, until the picture is refused.
+fn doubled(n: usize) -> usize {
+    (2 * n).min(MOST)
 }
 
 /// Every place `factor` times, in rows and columns.

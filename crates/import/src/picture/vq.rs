@@ -103,7 +103,8 @@ impl Vq {
             // Its predecessor's is still there.
             layers.tensors.ignore(|key| key.starts_with("post_quant_conv."));
         }
-        let folded = codes::fold(table, &layers.conv(post_quant, table.shape[1], &[1])?);
+        let post_quant = layers.conv(post_quant, table.shape[1], &[1])?;
+        let folded = codes::fold(layers.tensors, table, &post_quant)?;
         layers.prefix.push_str(if wavelet { "decoder.decoder." } else { "decoder." });
         let names = names(&layers);
         let mut net = codes::look_up(graph, grid, &folded)?;
