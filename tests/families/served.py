@@ -56,6 +56,15 @@ class Sampler:
         return drawn
 
 
+def wait_ready(channel: grpc.Channel) -> None:
+    """Returns once the service says that it serves: the health service's answer with 1 in its first field."""
+    grpc.channel_ready_future(channel).result(timeout=60)
+    plain = dict(request_serializer=bytes, response_deserializer=bytes)
+    for answer in channel.unary_stream("/grpc.health.v1.Health/Watch", **plain)(b"", timeout=60):
+        if answer == b"\x08\x01":
+            return
+
+
 @contextlib.contextmanager
 def sampler(package: Path):
     """The sampler with one package."""
@@ -65,7 +74,7 @@ def sampler(package: Path):
     process = subprocess.Popen([BUILT / "easel-sampler", "--listen", address, "--package", package, "--threads", "1"], env=environment())
     try:
         with grpc.insecure_channel(address) as channel:
-            grpc.channel_ready_future(channel).result(timeout=60)
+            wait_ready(channel)
             yield Sampler(channel)
     finally:
         process.terminate()

@@ -24,7 +24,7 @@ pub(crate) struct Norm {
 
 /// What a transformer scales its activations by.
 pub(crate) enum Normalization {
-    /// By mean and variance. Of weights \[heads, head width\], each head has its own.
+    /// By mean and variance.
     Layer(Norm),
     /// By the root mean square.
     RootMeanSquare { weight: Tensor, epsilon: f32 },
@@ -109,15 +109,6 @@ impl Graph {
     /// Over the last axis.
     pub(crate) fn normalize(&mut self, x: &Value, by: &Normalization) -> Result<Value, Error> {
         match by {
-            Normalization::Layer(norm) if norm.weight.shape.len() > 1 => {
-                let width = norm.weight.shape[norm.weight.shape.len() - 1];
-                let vector = |name: &str, value: f32| Tensor::new(name, &[width], vec![value; width]);
-                let plain = Norm { weight: vector("ones", 1.0), bias: vector("zeros", 0.0), epsilon: norm.epsilon };
-                let (normed, weight, bias) =
-                    (self.norm(x, &plain)?, self.exact(&norm.weight)?, self.exact(&norm.bias)?);
-                let scaled = self.mul(&normed, &weight);
-                Ok(self.add(&scaled, &bias))
-            }
             Normalization::Layer(norm) => self.norm(x, norm),
             Normalization::RootMeanSquare { weight, epsilon } => self.rms_norm(x, weight, *epsilon),
             Normalization::Maximum => {

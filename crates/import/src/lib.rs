@@ -27,6 +27,7 @@ mod janus;
 mod layers;
 mod llama;
 mod mask;
+mod min_dalle;
 mod onnx;
 mod options;
 pub mod parts;
@@ -93,8 +94,9 @@ pub fn import(
         }
         Family::DallePytorch => dalle_pytorch::import(&given, staging.dir(), options, progress)?,
         Family::Janus => janus::import(&given, staging.dir(), options, progress)?,
+        Family::MinDalle => min_dalle::import(&given, staging.dir(), options, progress)?,
         other => {
-            let known = [Family::Dalle, Family::DallePytorch, Family::Janus];
+            let known = [Family::Dalle, Family::DallePytorch, Family::Janus, Family::MinDalle];
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
             let found = format!("one of {other}");
             return Err(Error::File { path: checkpoint.into(), expected, found });

@@ -17,8 +17,7 @@ use crate::{
 
 pub(crate) use encoder::Encoder;
 pub(crate) use parts::{
-    Attention, Count, CrossAttention, Embedding, Geometry, Head, HeadNorm, ImageEmbedding, Layer, Mlp, Pairs, Rotary,
-    Streams,
+    Attention, Count, CrossAttention, Embedding, Geometry, Head, ImageEmbedding, Layer, Mlp, Pairs, Rotary, Streams,
 };
 
 /// The graph's inputs.

@@ -1,6 +1,6 @@
 //! Queries, keys and values, and the operators that attend.
 
-use super::{Attention, CrossAttention, HeadNorm, Layer, Pairs, Rotary, Transformer};
+use super::{Attention, CrossAttention, Layer, Pairs, Rotary, Transformer};
 use crate::{
     Error, Mask,
     graph::{Attribute, Axis, Graph, Value},
@@ -117,20 +117,20 @@ impl Transformer {
         let along = |axis: i64| [("axis", Attribute::Int(axis))];
         let heads = [queries, keys, keys].map(|heads| heads as i64);
         let (all, width): (i64, _) = (heads.iter().sum(), head_width as i64);
-        match (&attention.head_norm, &self.rotation) {
+        match (attention.head_norm, &self.rotation) {
             (None, None) => {
                 let sizes = graph.ints(&heads.map(|heads| heads * width))?;
                 return Ok(graph.op_of("Split", &[&qkv, &sizes], &along(1)));
             }
-            (Some(HeadNorm::Unit(epsilon)), None) => return unit(graph, &qkv, heads, width, *epsilon),
+            (Some(epsilon), None) => return unit(graph, &qkv, heads, width, epsilon),
             _ => {}
         }
         let mut parts = graph.reshape(&qkv, &[0, all, width])?;
-        if let Some(norm) = &attention.head_norm {
-            let sizes = graph.ints(&heads)?;
-            let [query, key, value] = graph.op_of("Split", &[&parts, &sizes], &along(1));
-            let [query, key] = scaled(graph, [query, key], norm, head_width)?;
-            parts = graph.op("Concat", &[&query, &key, &value], &along(1));
+        if let Some(epsilon) = attention.head_norm {
+            let sizes = graph.ints(&[heads[0] + heads[1], heads[2]])?;
+            let [both, value] = graph.op_of("Split", &[&parts, &sizes], &along(1));
+            let both = graph.rms_norm(&both, &ones(width), epsilon)?;
+            parts = graph.op("Concat", &[&both, &value], &along(1));
         }
         match &self.rotation {
             Some(rotation) if rotation.values => parts = rotation.turn(graph, &parts, head_width)?,
@@ -155,28 +155,13 @@ fn unit(graph: &mut Graph, qkv: &Value, heads: [i64; 3], width: i64, epsilon: f3
     let sizes = graph.ints(&[queries + keys, values])?;
     let [both, value] = graph.op_of("Split", &[qkv, &sizes], &axis);
     let both = graph.reshape(&both, &[0, heads[0] + heads[1], width])?;
-    let ones = Tensor::new("ones", &[width as usize], vec![1.0; width as usize]);
-    let both = graph.rms_norm(&both, &ones, epsilon)?;
+    let both = graph.rms_norm(&both, &ones(width), epsilon)?;
     let both = graph.reshape(&both, &[0, queries + keys])?;
     let sizes = graph.ints(&[queries, keys])?;
     let [query, key] = graph.op_of("Split", &[&both, &sizes], &axis);
     Ok([query, key, value])
 }
 
-/// Queries and keys \[n, heads, head width\], each head scaled.
-fn scaled(
-    graph: &mut Graph,
-    [query, key]: [Value; 2],
-    norm: &HeadNorm,
-    head_width: usize,
-) -> Result<[Value; 2], Error> {
-    Ok(match norm {
-        HeadNorm::Each { query: of_query, key: of_key } => {
-            [graph.normalize(&query, of_query)?, graph.normalize(&key, of_key)?]
-        }
-        HeadNorm::Unit(epsilon) => {
-            let ones = Tensor::new("ones", &[head_width], vec![1.0; head_width]);
-            [graph.rms_norm(&query, &ones, *epsilon)?, graph.rms_norm(&key, &ones, *epsilon)?]
-        }
-    })
+fn ones(width: i64) -> Tensor {
+    Tensor::new("ones", &[width as usize], vec![1.0; width as usize])
 }

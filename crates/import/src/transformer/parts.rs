@@ -100,19 +100,12 @@ pub(crate) struct Attention {
     pub(crate) shift: bool,
     /// Queries, then keys, then values.
     pub(crate) qkv: Linear,
-    pub(crate) head_norm: Option<HeadNorm>,
+    /// ε of the root mean square that queries and keys are divided by, head by head; none: they are not.
+    pub(crate) head_norm: Option<f32>,
     pub(crate) mask: Mask,
     pub(crate) out: Linear,
     /// Of what is added to the stream (sandwich, NormFormer).
     pub(crate) post_norm: Option<Normalization>,
-}
-
-/// How queries and keys are scaled, head by head.
-pub(crate) enum HeadNorm {
-    /// To a root mean square of 1, with this ε.
-    Unit(f32),
-    /// Each by its own.
-    Each { query: Normalization, key: Normalization },
 }
 
 pub(crate) struct CrossAttention {
