@@ -41,18 +41,17 @@ pub fn tokenizer_json(path: &Path) -> Result<Value, Error> {
 
 /// The vocabulary beside weights whose own configuration does not say which it is, by its name: `tokenizer.json`, CLIP's, or YouTokenToMe's.
 pub(crate) fn beside(checkpoint: &Checkpoint) -> Result<(PathBuf, Value), Error> {
-    let json = |path: &Path| tokenizer_json(path);
-    let (clip, yttm) = (|path: &Path| clip(path, false), |path: &Path| yttm(path, false));
-    let kinds: [(&[&str], &dyn Fn(&Path) -> Result<Value, Error>); 3] =
-        [(&[JSON], &json), (&CLIP, &clip), (&YTTM, &yttm)];
-    for (names, read) in kinds {
-        if let Some(path) = checkpoint.file(names) {
-            let json = read(&path)?;
-            return Ok((path, json));
-        }
-    }
-    let expected = format!("{JSON}, {} or {} beside the weights", CLIP.join(", "), YTTM.join(", "));
-    wrong(checkpoint.path(), expected, "none")
+    let (json, path) = if let Some(path) = checkpoint.file(&[JSON]) {
+        (tokenizer_json(&path)?, path)
+    } else if let Some(path) = checkpoint.file(&CLIP) {
+        (clip(&path, false)?, path)
+    } else if let Some(path) = checkpoint.file(&YTTM) {
+        (yttm(&path, false)?, path)
+    } else {
+        let expected = format!("{JSON}, {} or {} beside the weights", CLIP.join(", "), YTTM.join(", "));
+        return wrong(checkpoint.path(), expected, "none");
+    };
+    Ok((path, json))
 }
 
 /// The parts of a tokenizer that differ from one to another.
