@@ -96,7 +96,8 @@ fn files_that_are_missing_or_of_another_kind() {
 fn configurations_that_make_no_sense() {
     let config = |pointer: &str, value: Value| Checkpoint::new().config(pointer, value);
     config("/family", json!("imagen")).refused("config.json: family: expected one of dalle, dalle-pytorch, janus,");
-    config("/family", json!("clip")).refused("{folder}: expected a checkpoint of one of the families dalle, dalle-pytorch, ");
+    config("/family", json!("clip"))
+        .refused("{folder}: expected a checkpoint of one of the families dalle, dalle-pytorch, ");
     config("/name", json!("../x")).refused("config.json: name: expected 1 … 64 of a-z");
     config("/transformer/width", json!(1_000_000_000))
         .refused("config.json: transformer.width: expected 1 … 16384, found 1000000000");
