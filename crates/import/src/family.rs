@@ -126,6 +126,9 @@ impl FromStr for Family {
 }
 
 impl Family {
+    /// Those whose checkpoints become packages.
+    pub(crate) const IMPORTED: [Self; 5] = [Self::Dalle, Self::DallePytorch, Self::Janus, Self::MinDalle, Self::RuDalle];
+
     /// The family that the configuration names (`family`, or Hugging Face's `model_type`), or that the keys are known of.
     pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
         if let Some(family) = configured(checkpoint)? {

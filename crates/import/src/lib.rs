@@ -33,6 +33,7 @@ mod options;
 pub mod parts;
 mod picture;
 mod ranker;
+mod rudalle;
 mod staging;
 mod storage;
 pub mod synthetic;
@@ -95,8 +96,9 @@ pub fn import(
         Family::DallePytorch => dalle_pytorch::import(&given, staging.dir(), options, progress)?,
         Family::Janus => janus::import(&given, staging.dir(), options, progress)?,
         Family::MinDalle => min_dalle::import(&given, staging.dir(), options, progress)?,
+        Family::RuDalle => rudalle::import(&given, staging.dir(), options, progress)?,
         other => {
-            let known = [Family::Dalle, Family::DallePytorch, Family::Janus, Family::MinDalle];
+            let known = Family::IMPORTED;
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
             let found = format!("one of {other}");
             return Err(Error::File { path: checkpoint.into(), expected, found });

@@ -94,7 +94,7 @@ fn special(id: u64, content: &str) -> Value {
 }
 
 /// A post-processor that puts one token before the text and one behind it.
-fn ends(first: (&str, u64), last: (&str, u64)) -> Value {
+pub(crate) fn ends(first: (&str, u64), last: (&str, u64)) -> Value {
     let token = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
     let text = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
     let ids = |(name, id): (&str, u64)| json!({"id": name, "ids": [id], "tokens": [name]});

@@ -1,0 +1,125 @@
+"""ruDALL-E: DALL·E's own masks, greedy and sampled; tokens equal over the whole grid, pixels within 1."""
+
+import json
+from pathlib import Path
+
+import originals
+import pytest
+import served
+import torch
+from conftest import Graph
+from test_pictures import DDCONFIG, hold_pixels
+
+# Larger than the square of 11 that the last layer sees.
+GRID = 16
+CODES, WORDS, LENGTH = 64, 120, 9
+START, END = 2, 3
+CAPTIONS = [[START, 5, 9, 33, END], [START, 71, 11, 119, 98, 13, 44, 8, 15]]
+
+
+def model(sandwich: bool, version: str = "v3") -> torch.nn.Module:
+    """Random weights, of which every one counts and which decide."""
+    from rudalle.dalle.model import DalleModel
+
+    dalle = DalleModel(
+        device="cpu",
+        hf_version=version,
+        num_layers=6,
+        hidden_size=64,
+        num_attention_heads=4,
+        embedding_dropout_prob=0.1,
+        output_dropout_prob=0.1,
+        attention_dropout_prob=0.1,
+        image_tokens_per_dim=GRID,
+        text_seq_length=LENGTH,
+        cogview_sandwich_layernorm=sandwich,
+        cogview_pb_relax=sandwich,
+        vocab_size=WORDS + LENGTH,
+        image_vocab_size=CODES,
+    )
+    for name, parameter in dalle.eval().named_parameters():
+        if parameter.dim() == 1:
+            parameter.add_(torch.randn_like(parameter) * (0.2 if "norm" in name or name.startswith("to_logits.0") else 0.02))
+        else:
+            # Positions are drawn small.
+            parameter.mul_(20 if "pos_" in name or "_row_" in name or "_col_" in name else 2)
+    return dalle
+
+
+def autoencoder(wavelets: bool) -> torch.nn.Module:
+    from omegaconf import OmegaConf
+    from rudalle.vae.model import VQGanGumbelVAE
+
+    params = dict(ddconfig=dict(DDCONFIG), n_embed=CODES, embed_dim=32, kl_weight=1e-8)
+    return originals.perturb(VQGanGumbelVAE(OmegaConf.create(dict(model=dict(params=params))), dwt=wavelets), 1.3)
+
+
+def save(dalle: torch.nn.Module, vae: torch.nn.Module, wavelets: bool, folder: Path) -> Path:
+    folder.mkdir()
+    torch.save(dalle.state_dict(), folder / "pytorch_model_v3.bin")
+    torch.save({"state_dict": (vae if wavelets else vae.model).state_dict()}, folder / "vqgan.ckpt")
+    (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4}))
+    # Characters with their ids, one merge, and the ids of the unknown, the pad, the start and the end.
+    lines = ["4 1", *(f"{ord(letter)} {4 + i}" for i, letter in enumerate("▁кот")), "5 6 8", "1 0 2 3"]
+    (folder / "bpe.model").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def filtered(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
+    """What the package takes from an older transformers: the k best, those as likely as the k-th too, until `top_p` is passed."""
+    logits = logits.masked_fill(logits < logits.topk(min(top_k, logits.shape[-1])).values[..., -1:], -torch.inf)
+    best, order = logits.sort(descending=True)
+    shares = best.softmax(-1)
+    best = best.masked_fill(shares.cumsum(-1) - shares > top_p, -torch.inf)
+    return torch.empty_like(logits).scatter(-1, order, best)
+
+
+def generate(dalle: torch.nn.Module, monkeypatch, caption: list[int], seed: int | None = None, **options: float) -> list[int]:
+    """The tokens of the package's own generation."""
+    import transformers
+    from rudalle import pipelines
+
+    class Tokenizer:
+        def encode_text(self, text: str, text_seq_length: int) -> torch.Tensor:
+            return torch.tensor(caption + [0] * (text_seq_length - len(caption)))
+
+    class Vae:
+        def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+            self.tokens = tokens
+            return torch.zeros(len(tokens), 3, 8, 8)
+
+    vae, positions = Vae(), iter(range(1 << 20))
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines, "tqdm", lambda steps: steps)
+        patch.setattr(transformers, "top_k_top_p_filtering", filtered)
+        if seed is not None:
+            patch.setattr(torch, "multinomial", lambda shares, _: torch.tensor([[served.fall(shares[0], seed, next(positions))]]))
+        pipelines.generate_images("", Tokenizer(), dalle, vae, images_num=1, bs=1, **options)
+    return vae.tokens[0].tolist()
+
+
+@pytest.mark.parametrize(("sandwich", "wavelets"), [(True, False), (False, True)])
+def test_tokens_and_pixels_are_equal(sandwich: bool, wavelets: bool, tmp_path: Path, monkeypatch):
+    dalle, vae = model(sandwich), autoencoder(wavelets)
+    package = served.imported(save(dalle, vae, wavelets, tmp_path / "checkpoint"), tmp_path / "package")
+    with served.sampler(package) as sampler:
+        for caption in CAPTIONS:
+            expected = generate(dalle, monkeypatch, caption, top_k=1, top_p=1.0)
+            assert len(expected) == GRID * GRID and len(set(expected)) > 5, "the tokens are much alike"
+            assert sampler.draw(caption) == [expected]
+        expected = generate(dalle, monkeypatch, CAPTIONS[0], seed=7, top_k=24, top_p=0.9, temperature=0.8)
+        drawn = sampler.draw(CAPTIONS[0], seeds=[7], temperature=0.8, top_k=24, top_p=0.9)
+        assert drawn == [expected] and len(set(expected)) > 20
+    ids = torch.tensor([expected])
+    hold_pixels(Graph(package / "decoder.onnx")(ids.numpy()), vae.decode(ids), down=True)
+
+
+def test_the_vocabulary_puts_start_and_end_around_a_caption(tmp_path: Path):
+    from tokenizers import Tokenizer
+
+    package = served.imported(save(model(True), autoencoder(False), False, tmp_path / "checkpoint"), tmp_path / "package")
+    tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
+    assert tokenizer.encode("  КОТ кот ").ids == [START, 4, 8, 7, 4, 8, 7, END]
+    manifest = json.loads((package / "manifest.json").read_text())
+    assert manifest["text"]["padding"] == {"kind": "per_position", "first_id": WORDS}
+    assert [manifest["sampling"][name] for name in ("temperature", "top_k", "top_p")] == [1.0, CODES, pytest.approx(0.995)]
