@@ -23,6 +23,7 @@ mod dalle_pytorch;
 mod error;
 mod family;
 mod graph;
+mod image_gpt;
 mod janus;
 mod layers;
 mod llama;
@@ -97,6 +98,7 @@ pub fn import(
         Family::Janus => janus::import(&given, staging.dir(), options, progress)?,
         Family::MinDalle => min_dalle::import(&given, staging.dir(), options, progress)?,
         Family::RuDalle => rudalle::import(&given, staging.dir(), options, progress)?,
+        Family::ImageGpt => image_gpt::import(&given, staging.dir(), options, progress)?,
         other => {
             let known = Family::IMPORTED;
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
