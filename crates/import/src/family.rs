@@ -127,8 +127,8 @@ impl FromStr for Family {
 
 impl Family {
     /// Those whose checkpoints become packages.
-    pub(crate) const IMPORTED: [Self; 6] =
-        [Self::Dalle, Self::DallePytorch, Self::Janus, Self::MinDalle, Self::RuDalle, Self::ImageGpt];
+    pub(crate) const IMPORTED: [Self; 7] =
+        [Self::Dalle, Self::DallePytorch, Self::Janus, Self::MinDalle, Self::RuDalle, Self::ImageGpt, Self::MinDallE];
 
     /// The family that the configuration names (`family`, or Hugging Face's `model_type`), or that the keys are known of.
     pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {

@@ -29,6 +29,7 @@ mod layers;
 mod llama;
 mod mask;
 mod min_dalle;
+mod mindall_e;
 mod onnx;
 mod options;
 pub mod parts;
@@ -99,6 +100,7 @@ pub fn import(
         Family::MinDalle => min_dalle::import(&given, staging.dir(), options, progress)?,
         Family::RuDalle => rudalle::import(&given, staging.dir(), options, progress)?,
         Family::ImageGpt => image_gpt::import(&given, staging.dir(), options, progress)?,
+        Family::MinDallE => mindall_e::import(&given, staging.dir(), options, progress)?,
         other => {
             let known = Family::IMPORTED;
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
