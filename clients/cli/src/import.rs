@@ -30,6 +30,22 @@ pub(crate) struct Import {
     #[arg(long, value_name = "CHECKPOINT")]
     ranker: Option<PathBuf>,
 
+    /// The package's name, by which requests ask for it, so that two packages of a family can be served together: 1 to 64 of a-z, 0-9, '.', '_', '-'
+    #[arg(long)]
+    name: Option<String>,
+
+    /// The model's own version
+    #[arg(long)]
+    version: Option<String>,
+
+    /// Licence of the weights
+    #[arg(long, value_name = "SPDX")]
+    license: Option<String>,
+
+    /// One paragraph on the model, for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+
     /// Precision of the stored weights; graphs compute in 32 bits either way
     #[arg(long, value_enum, default_value_t)]
     weights: Weights,
@@ -76,8 +92,17 @@ impl Import {
             Weights::F32 => easel_import::Weights::F32,
             Weights::F16 => easel_import::Weights::F16,
         };
-        let (family, ranker, overwrite) = (self.family, self.ranker, self.overwrite);
-        let options = ImportOptions { family, ranker, weights, overwrite, ..ImportOptions::default() };
+        let options = ImportOptions {
+            family: self.family,
+            ranker: self.ranker,
+            name: self.name,
+            version: self.version,
+            license: self.license,
+            description: self.description,
+            weights,
+            overwrite: self.overwrite,
+            ..ImportOptions::default()
+        };
         let mut shown = Shown::new();
         let package = easel_import::import(&self.checkpoint, &self.out, &options, &mut |progress| {
             if interrupted.load(Ordering::Relaxed) {

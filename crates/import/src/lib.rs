@@ -46,7 +46,7 @@ mod vocabulary;
 
 use std::{fs, path::Path};
 
-use easel_package::Package;
+use easel_package::{MANIFEST_FILE, Package};
 
 pub use error::Error;
 pub use family::Family;
@@ -63,7 +63,7 @@ const CONFIG_BYTES: u64 = 1 << 20;
 /// `progress` is told after every tensor, and once more at the end.
 ///
 /// # Errors
-/// A file is missing or damaged, a size makes no sense, a tensor is missing, has another shape than the configuration says or is one too many; or there is
+/// [`ImportOptions::name`] is none, a file is missing or damaged, a size makes no sense, a tensor is missing, has another shape than the configuration says or is one too many; or there is
 /// something at `out` already that [`ImportOptions::overwrite`] does not cover. Nothing is left behind.
 pub fn import(
     checkpoint: &Path,
@@ -71,6 +71,9 @@ pub fn import(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Package, Error> {
+    if let Some(name) = &options.name {
+        easel_package::check_name(&out.join(MANIFEST_FILE), name)?;
+    }
     let given = Checkpoint::open(checkpoint)?;
     let family = options.family.map_or_else(|| Family::of(&given), Ok)?;
     outside(checkpoint, out)?;
@@ -117,7 +120,7 @@ pub fn import(
     if checkpoint.is_dir() {
         copy_licences(checkpoint, staging.dir())?;
     }
-    let package = Package::seal(staging.dir(), manifest)?;
+    let package = Package::seal(staging.dir(), options.told(manifest))?;
     tracing::info!(name = package.manifest().name, digest = package.digest(), "imported");
     staging.publish()?;
     Ok(Package::open(out)?)

@@ -1,5 +1,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use easel_package::Manifest;
+
 use crate::Family;
 
 /// How a package is made.
@@ -9,6 +11,14 @@ pub struct ImportOptions {
     pub family: Option<Family>,
     /// A checkpoint of CLIP that becomes the package's ranker, in the place of the one that the model may have: a file, or a folder of them.
     pub ranker: Option<PathBuf>,
+    /// The package's name, by which callers ask for it: lower-case letters, digits, `.`, `_`, `-`; at most 64. None: that of the checkpoint or its family.
+    pub name: Option<String>,
+    /// The model's own version; none: that of the checkpoint, or 1.
+    pub version: Option<String>,
+    /// The weights' licence, an SPDX expression; none: what the checkpoint or its family says.
+    pub license: Option<String>,
+    /// One paragraph for people; none: what the checkpoint or its family says.
+    pub description: Option<String>,
     /// Precision of the stored weights.
     pub weights: Weights,
     /// Whether a package that is at the place already is replaced. Nothing but a package ever is.
@@ -19,7 +29,32 @@ pub struct ImportOptions {
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { family: None, ranker: None, weights: Weights::F16, overwrite: false, inline_limit_bytes: 3 << 29 }
+        Self {
+            family: None,
+            ranker: None,
+            name: None,
+            version: None,
+            license: None,
+            description: None,
+            weights: Weights::F16,
+            overwrite: false,
+            inline_limit_bytes: 3 << 29,
+        }
+    }
+}
+
+impl ImportOptions {
+    /// `manifest` with what is told here in the place of what the checkpoint says.
+    pub(crate) fn told(&self, mut manifest: Manifest) -> Manifest {
+        let Manifest { name, version, license, description, .. } = &mut manifest;
+        let told =
+            [(name, &self.name), (version, &self.version), (license, &self.license), (description, &self.description)];
+        for (field, told) in told {
+            if let Some(told) = told {
+                field.clone_from(told);
+            }
+        }
+        manifest
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use easel_import::{Error, ImportOptions, Mask, Weights, import, synthetic};
-use easel_package::{Grid, Package, Padding, Size};
+use easel_package::{Grid, Manifest, Package, Padding, Size};
 use tempfile::TempDir;
 
 fn checkpoint() -> TempDir {
@@ -43,6 +43,39 @@ fn a_package_says_what_the_checkpoint_is() {
     assert_eq!(m.provenance["weights"], "f16");
     assert!(m.files.contains_key("LICENSE"));
     assert_eq!(names(to.path()), ["p"], "nothing lies beside the package");
+}
+
+#[test]
+fn what_is_told_stands_in_the_place_of_what_the_checkpoint_says() {
+    let (from, to) = (checkpoint(), tempfile::tempdir().unwrap());
+    let plain = run(from.path(), &to.path().join("a"), &ImportOptions::default()).unwrap();
+    let named = ImportOptions { name: Some("second-0.1_b".into()), ..ImportOptions::default() };
+    let other = run(from.path(), &to.path().join("b"), &named).unwrap();
+    let renamed = Manifest { name: "second-0.1_b".into(), ..plain.manifest().clone() };
+    assert_eq!(*other.manifest(), renamed, "nothing else differs");
+    let told = ImportOptions {
+        version: Some("2".into()),
+        license: Some("MIT OR Apache-2.0".into()),
+        description: Some("Draws circles.".into()),
+        overwrite: true,
+        ..named
+    };
+    let package = run(from.path(), &to.path().join("b"), &told).unwrap();
+    let m = package.manifest();
+    assert_eq!((m.version.as_str(), m.license.as_str()), ("2", "MIT OR Apache-2.0"));
+    assert_eq!((m.name.as_str(), m.description.as_str()), ("second-0.1_b", "Draws circles."));
+}
+
+#[test]
+fn a_name_that_is_none_is_refused_before_anything_is_read() {
+    let to = tempfile::tempdir().unwrap();
+    for name in ["", "Second", "a b", "a/b", "é", &"a".repeat(65)] {
+        let options = ImportOptions { name: Some(name.to_owned()), ..ImportOptions::default() };
+        let error = run(Path::new("nowhere"), &to.path().join("p"), &options).unwrap_err().to_string();
+        let expected = format!("name: expected 1 … 64 of a-z, 0-9, '.', '_', '-', found {name:?}");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+    assert!(names(to.path()).is_empty());
 }
 
 #[test]

@@ -24,3 +24,4 @@ pub use manifest::{
     Sampler, Sampling, ShiftGeometry, Size, Template, Text, TextEncoder, Ties,
 };
 pub use package::{MANIFEST_FILE, Package};
+pub use validate::check_name;

@@ -30,6 +30,14 @@ pub(crate) fn manifest(path: &Path, m: &Manifest) -> Result<(), Error> {
     check.ranker(m)
 }
 
+/// Checks a package's name, as it is to stand in the manifest at `path`: 1 … 64 of a-z, 0-9, `.`, `_`, `-`.
+///
+/// # Errors
+/// It is none.
+pub fn check_name(path: &Path, name: &str) -> Result<(), Error> {
+    Check { path }.name("name", name)
+}
+
 struct Check<'a> {
     path: &'a Path,
 }

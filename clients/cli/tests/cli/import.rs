@@ -11,10 +11,10 @@ fn an_imported_package_checks_and_shows() {
     let folder = tempdir().unwrap();
     let import = || {
         let mut command = easel(folder.path());
-        command.arg("import").arg(checkpoint()).args(["--out", "package", "--weights", "f32"]);
+        command.arg("import").arg(checkpoint()).args(["--weights", "f32"]);
         command
     };
-    let output = import().output().unwrap();
+    let output = import().args(["--out", "package"]).output().unwrap();
     let imported = stdout(&output);
     let told = stderr(&output);
     assert!(told.starts_with("import: 10 % of ") && told.contains("import: 100 % of "), "{told}");
@@ -26,10 +26,20 @@ fn an_imported_package_checks_and_shows() {
     assert!(stdout(&easel(folder.path()).args(["package", "show", "package"]).output().unwrap()).contains(digest));
 
     // There is a package now: it is replaced only when that is asked for.
-    let output = import().output().unwrap();
+    let output = import().args(["--out", "package"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).starts_with("easel: package"), "{}", stderr(&output));
-    stdout(&import().arg("--overwrite").output().unwrap());
+    stdout(&import().args(["--out", "package", "--overwrite"]).output().unwrap());
+
+    let told = ["--name", "second", "--version", "0.2", "--license", "MIT", "--description", "Another one."];
+    let line = stdout(&import().args(["--out", "second"]).args(told).output().unwrap());
+    assert!(line.starts_with("second: "), "{line}");
+    let second = json(&easel(folder.path()).args(["package", "show", "second", "--json"]).output().unwrap());
+    let fields = ["name", "version", "license", "description"].map(|field| second["manifest"][field].clone());
+    assert_eq!(fields, ["second", "0.2", "MIT", "Another one."]);
+    let output = import().args(["--out", "third", "--name", "No name"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("name: expected 1 … 64 of a-z"), "{}", stderr(&output));
 
     let graph = folder.path().join("package").join(shown["manifest"]["decoder"]["graph"].as_str().unwrap());
     let mut bytes = fs::read(&graph).unwrap();
