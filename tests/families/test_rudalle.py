@@ -17,25 +17,26 @@ START, END = 2, 3
 CAPTIONS = [[START, 5, 9, 33, END], [START, 71, 11, 119, 98, 13, 44, 8, 15]]
 
 
-def model(sandwich: bool, version: str = "v3") -> torch.nn.Module:
+# Of the published models.
+REAL = dict(image_tokens_per_dim=32, text_seq_length=128, vocab_size=16384 + 128, image_vocab_size=8192)
+
+
+def model(sandwich: bool, **sizes: int) -> torch.nn.Module:
     """Random weights, of which every one counts and which decide."""
     from rudalle.dalle.model import DalleModel
 
+    small = dict(image_tokens_per_dim=GRID, text_seq_length=LENGTH, vocab_size=WORDS + LENGTH, image_vocab_size=CODES)
     dalle = DalleModel(
         device="cpu",
-        hf_version=version,
         num_layers=6,
         hidden_size=64,
         num_attention_heads=4,
         embedding_dropout_prob=0.1,
         output_dropout_prob=0.1,
         attention_dropout_prob=0.1,
-        image_tokens_per_dim=GRID,
-        text_seq_length=LENGTH,
         cogview_sandwich_layernorm=sandwich,
         cogview_pb_relax=sandwich,
-        vocab_size=WORDS + LENGTH,
-        image_vocab_size=CODES,
+        **{**small, **sizes},
     )
     for name, parameter in dalle.eval().named_parameters():
         if parameter.dim() == 1:
@@ -46,11 +47,11 @@ def model(sandwich: bool, version: str = "v3") -> torch.nn.Module:
     return dalle
 
 
-def autoencoder(wavelets: bool) -> torch.nn.Module:
+def autoencoder(wavelets: bool, codes: int = CODES) -> torch.nn.Module:
     from omegaconf import OmegaConf
     from rudalle.vae.model import VQGanGumbelVAE
 
-    params = dict(ddconfig=dict(DDCONFIG), n_embed=CODES, embed_dim=32, kl_weight=1e-8)
+    params = dict(ddconfig=dict(DDCONFIG), n_embed=codes, embed_dim=32, kl_weight=1e-8)
     return originals.perturb(VQGanGumbelVAE(OmegaConf.create(dict(model=dict(params=params))), dwt=wavelets), 1.3)
 
 
@@ -114,6 +115,24 @@ def test_tokens_and_pixels_are_equal(sandwich: bool, wavelets: bool, tmp_path: P
     hold_pixels(Graph(package / "decoder.onnx")(ids.numpy()), vae.decode(ids), down=True)
 
 
+def test_tokens_are_equal_at_the_real_geometry(tmp_path: Path):
+    """Of the last rows, where every mask has all its cells; the rows before are given."""
+    dalle = model(True, **REAL)
+    checkpoint = save(dalle, autoencoder(False, REAL["image_vocab_size"]), False, tmp_path / "checkpoint")
+    package = served.imported(checkpoint, tmp_path / "package")
+    caption, cells, words = [START, 700, 16000, 5, END], 32 * 32, REAL["vocab_size"]
+    drawn = cells - 20
+    tokens = [*caption, *[0] * (128 - len(caption)), *torch.randint(0, REAL["image_vocab_size"], (drawn,)).tolist()]
+    causal = torch.ones(1, 1, 128 + cells, 128 + cells).tril()
+    given = tokens[128:]
+    while len(tokens) < 128 + cells:
+        logits, _ = dalle(torch.tensor([tokens]), causal)
+        tokens.append(int(logits[0, -1, words:].argmax()))
+    assert len(set(tokens[drawn - cells :])) > 5, "the tokens are much alike"
+    with served.sampler(package) as sampler:
+        assert sampler.draw(caption, given=given) == [tokens[128:]]
+
+
 def test_the_vocabulary_puts_start_and_end_around_a_caption(tmp_path: Path):
     from tokenizers import Tokenizer
 
@@ -123,3 +142,10 @@ def test_the_vocabulary_puts_start_and_end_around_a_caption(tmp_path: Path):
     manifest = json.loads((package / "manifest.json").read_text())
     assert manifest["text"]["padding"] == {"kind": "per_position", "first_id": WORDS}
     assert [manifest["sampling"][name] for name in ("temperature", "top_k", "top_p")] == [1.0, CODES, pytest.approx(0.995)]
+
+
+def test_a_model_of_version_2_is_refused(tmp_path: Path):
+    folder = save(model(True), autoencoder(False), False, tmp_path / "checkpoint")
+    (folder / "pytorch_model_v3.bin").rename(folder / "pytorch_model_v2.bin")
+    with pytest.raises(AssertionError, match="hf_version: expected v3"):
+        served.imported(folder, tmp_path / "package")
