@@ -46,7 +46,7 @@ pub(crate) struct Import {
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 
-    /// Precision of the stored weights; graphs compute in 32 bits either way
+    /// Precision of the stored weights
     #[arg(long, value_enum, default_value_t)]
     weights: Weights,
 
@@ -63,6 +63,10 @@ enum Weights {
     /// 16-bit floats: half the size.
     #[default]
     F16,
+    /// The transformer's matrices in 8-bit blocks, the rest as f16.
+    Q8,
+    /// The transformer's matrices in 4-bit blocks, its head in 8-bit ones, the rest as f16.
+    Q4,
 }
 
 impl Import {
@@ -91,6 +95,8 @@ impl Import {
         let weights = match self.weights {
             Weights::F32 => easel_import::Weights::F32,
             Weights::F16 => easel_import::Weights::F16,
+            Weights::Q8 => easel_import::Weights::Q8,
+            Weights::Q4 => easel_import::Weights::Q4,
         };
         let options = ImportOptions {
             family: self.family,

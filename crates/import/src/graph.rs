@@ -11,6 +11,8 @@ use prost::Message as _;
 
 use crate::{
     Error, Weights,
+    blocks::Bits,
+    matmul::Rows,
     onnx::{
         AttributeProto, AttributeType, DataType, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
         OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
@@ -22,10 +24,13 @@ use crate::{
 
 /// The domain of Easel's own operators.
 pub(crate) const EASEL_DOMAIN: &str = "easel";
+/// The domain of ONNX Runtime's.
+pub(crate) const MICROSOFT_DOMAIN: &str = "com.microsoft";
 
 const IR_VERSION: i64 = 9;
 const OPSET: i64 = 20;
-const EASEL_OPSET: i64 = 1;
+/// Of both domains besides ONNX's own.
+const OTHER_OPSET: i64 = 1;
 
 /// The name of a value in a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub(crate) struct Graph {
     constants: HashMap<(DataType, Vec<i64>, String), String>,
     /// The constants that are stored in 16 bits, with their 32-bit values.
     widened: HashMap<String, Value>,
+    /// What maps are stored in; none: in the weights' own precision.
+    blocks: Option<(Bits, Option<Rows>)>,
 }
 
 impl Graph {
@@ -80,6 +87,7 @@ impl Graph {
             named: HashMap::new(),
             constants: HashMap::new(),
             widened: HashMap::new(),
+            blocks: None,
         }
     }
 
@@ -121,6 +129,38 @@ impl Graph {
         let output = values.iter().map(|v: &Value| v.0.clone()).collect();
         self.proto.node.push(NodeProto { output, ..node });
         values
+    }
+
+    /// An operator of another domain with one output, whose type ONNX Runtime infers.
+    pub(crate) fn op_in(
+        &mut self,
+        domain: &'static str,
+        op_type: &'static str,
+        inputs: &[&Value],
+        attributes: Attributes<'_>,
+    ) -> Value {
+        let node = self.node(op_type, domain, inputs, attributes);
+        let value = Value(node.name.clone());
+        self.proto.node.push(NodeProto { output: vec![value.0.clone()], ..node });
+        value
+    }
+
+    pub(crate) fn weights(&self) -> Weights {
+        self.weights
+    }
+
+    pub(crate) fn set_blocks(&mut self, bits: Bits, rows: Option<Rows>) {
+        self.blocks = Some((bits, rows));
+    }
+
+    /// What maps are stored in; none: in the weights' own precision.
+    pub(crate) fn bits(&self) -> Option<Bits> {
+        self.blocks.as_ref().map(|(bits, _)| *bits)
+    }
+
+    /// The rows that maps are given, where their number must be made even.
+    pub(crate) fn rows(&self) -> Option<Rows> {
+        self.blocks.as_ref().and_then(|(_, rows)| rows.clone())
     }
 
     /// An operator of Easel's own domain, whose output's type nobody else can infer.
@@ -174,14 +214,12 @@ impl Graph {
         self.constant(&tensor.name, DataType::Float, &tensor.shape, bytes)
     }
 
-    /// A constant in the weights' precision, as 32-bit floats to the graph. Vectors (biases, norms) stay exact: they weigh nothing.
+    /// A constant in the weights' precision (in 16 bits where that is of blocks), as 32-bit floats to the graph. Vectors (biases, norms) stay exact: they weigh nothing.
     pub(crate) fn weight(&mut self, tensor: &Tensor) -> Result<Value, Error> {
         if self.weights == Weights::F32 || tensor.shape.len() < 2 {
             return self.exact(tensor);
         }
-        if let Some(&value) = tensor.values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
-            return Err(Error::Precision { tensor: tensor.name.clone(), value });
-        }
+        within_16_bits(tensor)?;
         let bytes = tensor.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
         let narrow = self.constant(&tensor.name, DataType::Float16, &tensor.shape, bytes)?;
         if let Some(wide) = self.widened.get(&narrow.0) {
@@ -193,7 +231,13 @@ impl Graph {
     }
 
     /// An initialiser; one of the same type, shape and bytes is used again.
-    fn constant(&mut self, name: &str, data_type: DataType, shape: &[usize], bytes: Vec<u8>) -> Result<Value, Error> {
+    pub(crate) fn constant(
+        &mut self,
+        name: &str,
+        data_type: DataType,
+        shape: &[usize],
+        bytes: Vec<u8>,
+    ) -> Result<Value, Error> {
         let dims: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
         let key = (data_type, dims.clone(), easel_package::sha256_hex(&bytes));
         if let Some(name) = self.constants.get(&key) {
@@ -215,8 +259,10 @@ impl Graph {
         self.storage.finish()?;
         let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
         let mut opset_import = vec![opset("", OPSET)];
-        if self.proto.node.iter().any(|n| n.domain == EASEL_DOMAIN) {
-            opset_import.push(opset(EASEL_DOMAIN, EASEL_OPSET));
+        for domain in [EASEL_DOMAIN, MICROSOFT_DOMAIN] {
+            if self.proto.node.iter().any(|n| n.domain == domain) {
+                opset_import.push(opset(domain, OTHER_OPSET));
+            }
         }
         let entry =
             |(key, value): (&&str, &String)| StringStringEntryProto { key: (*key).into(), value: value.clone() };
@@ -229,6 +275,14 @@ impl Graph {
             metadata_props: metadata.iter().map(entry).collect(),
         };
         fs::write(path, model.encode_to_vec()).map_err(|source| Error::Io { path: path.into(), source })
+    }
+}
+
+/// Refuses numbers that 16 bits do not reach.
+pub(crate) fn within_16_bits(tensor: &Tensor) -> Result<(), Error> {
+    match tensor.values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
+        Some(&value) => Err(Error::Precision { tensor: tensor.name.clone(), value }),
+        None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     Error,
+    blocks::{BLOCK, Bits},
     graph::{Attribute, Graph, Value},
     onnx::DataType,
     tensor::Tensor,
@@ -76,8 +77,23 @@ impl Graph {
     }
 
     pub(crate) fn linear(&mut self, x: &Value, linear: &Linear) -> Result<Value, Error> {
-        let weight = self.weight(&linear.weight.transposed())?;
-        let y = self.op("MatMul", &[x, &weight], &[]);
+        self.map(x, linear, self.bits())
+    }
+
+    /// The map to logits: what is lost there shows at once, so that blocks are of 8 bits.
+    pub(crate) fn head(&mut self, x: &Value, linear: &Linear) -> Result<Value, Error> {
+        self.map(x, linear, self.bits().map(|_| Bits::Eight))
+    }
+
+    /// In blocks of these bits, or, without or where a row is shorter than a block, in the weights' precision.
+    fn map(&mut self, x: &Value, linear: &Linear, bits: Option<Bits>) -> Result<Value, Error> {
+        let y = match bits.filter(|_| linear.weight.shape[1] >= BLOCK) {
+            Some(bits) => self.product_in_blocks(x, &linear.weight, bits)?,
+            None => {
+                let weight = self.weight(&linear.weight.transposed())?;
+                self.op("MatMul", &[x, &weight], &[])
+            }
+        };
         let Some(bias) = &linear.bias else { return Ok(y) };
         let bias = self.weight(bias)?;
         Ok(self.add(&y, &bias))

@@ -16,6 +16,7 @@
 //! ```
 
 mod autoencoder;
+mod blocks;
 mod checkpoint;
 mod clip;
 mod dalle;
@@ -28,6 +29,7 @@ mod janus;
 mod layers;
 mod llama;
 mod mask;
+mod matmul;
 mod min_dalle;
 mod mindall_e;
 mod onnx;

@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use easel_package::Manifest;
 
-use crate::Family;
+use crate::{Family, blocks::Bits};
 
 /// How a package is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,13 +58,28 @@ impl ImportOptions {
     }
 }
 
-/// Precision of the stored weights; a graph computes in 32 bits either way. Biases and norms are always stored in 32.
+/// Precision of the stored weights. Of 16 and 32 bits, graphs compute in 32 either way. Biases and norms are always stored in 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
     /// 32-bit floats.
     F32,
     /// 16-bit floats: half the size.
     F16,
+    /// The transformer's maps in blocks of 8-bit integers, multiplied as such; all else as [`Weights::F16`].
+    Q8,
+    /// The transformer's maps in blocks of 4-bit integers, its head in 8, multiplied in 8; all else as [`Weights::F16`].
+    Q4,
+}
+
+impl Weights {
+    /// What maps are stored in, where it is blocks.
+    pub(crate) fn bits(self) -> Option<Bits> {
+        match self {
+            Self::F32 | Self::F16 => None,
+            Self::Q8 => Some(Bits::Eight),
+            Self::Q4 => Some(Bits::Four),
+        }
+    }
 }
 
 impl fmt::Display for Weights {
@@ -72,6 +87,8 @@ impl fmt::Display for Weights {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
         })
     }
 }
@@ -83,7 +100,9 @@ impl FromStr for Weights {
         match text {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
-            _ => Err(format!("expected f32 or f16, found {text:?}")),
+            "q8" => Ok(Self::Q8),
+            "q4" => Ok(Self::Q4),
+            _ => Err(format!("expected f32, f16, q8 or q4, found {text:?}")),
         }
     }
 }

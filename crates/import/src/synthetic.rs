@@ -1,17 +1,17 @@
-//! Random-weights checkpoints of the `dalle` layout, of any small geometry, for tests and measurements: they draw noise, but the same noise everywhere.
+//! Random-weights checkpoints of the `dalle` layout, of any geometry, for tests and measurements: they draw noise, but the same noise everywhere.
 //!
-//! Norms and biases are random too and the logits are far apart, so that a mistake anywhere shows in the tokens.
+//! Norms and biases are random too and the logits are far apart, so that a mistake anywhere shows in the tokens. Of a large model's
+//! transformer one tensor is in memory at a time.
 
-mod random;
+pub(crate) mod random;
 mod tokenizers;
 mod weights;
 
 use std::{fs, path::Path};
 
-use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-use crate::{Error, Mask, tensor::Tensor};
+use crate::{Error, Mask};
 
 /// Sizes of a synthetic checkpoint; the rest follows from them.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,15 +119,8 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
     write(path, &format!("{value:#}\n"))
 }
 
-fn write_tensors(path: &Path, tensors: Vec<Tensor>) -> Result<(), Error> {
-    let bytes = |t: &Tensor| t.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let data: Vec<Vec<u8>> = tensors.iter().map(bytes).collect();
-    let wrong = |source| Error::Safetensors { path: path.into(), source };
-    let views = tensors.iter().zip(&data).map(|(tensor, bytes)| {
-        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(wrong)?;
-        Ok((tensor.name.as_str(), view))
-    });
-    let views = views.collect::<Result<Vec<_>, Error>>()?;
-    let file = safetensors::serialize(views, None).map_err(wrong)?;
-    fs::write(path, file).map_err(|source| Error::Io { path: path.into(), source })
+fn write_tensors(path: &Path, tensors: Vec<weights::Made>) -> Result<(), Error> {
+    let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor));
+    safetensors::serialize_to_file(tensors, None, path)
+        .map_err(|source| Error::Safetensors { path: path.into(), source })
 }

@@ -93,6 +93,21 @@ fn the_same_checkpoint_gives_the_same_bytes() {
 }
 
 #[test]
+fn weights_in_blocks_are_the_same_bytes_each_time_and_fewer() {
+    let (from, to) = (checkpoint(), tempfile::tempdir().unwrap());
+    let size = |weights: Weights| {
+        let options = ImportOptions { weights, ..ImportOptions::default() };
+        let import = |name: &str| run(from.path(), &to.path().join(format!("{name}-{weights}")), &options).unwrap();
+        let (a, b) = (import("a"), import("b"));
+        assert_eq!((a.digest(), &a.manifest().provenance["weights"]), (b.digest(), &weights.to_string()));
+        assert_eq!(weights.to_string().parse(), Ok(weights));
+        a.manifest().files["sampler.onnx"].bytes
+    };
+    let [wide, half, eight, four] = [Weights::F32, Weights::F16, Weights::Q8, Weights::Q4].map(size);
+    assert!(wide > half && half > eight && eight > four, "{wide}, {half}, {eight}, {four}");
+}
+
+#[test]
 fn another_seed_gives_another_package() {
     let (to, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     synthetic::checkpoint(other.path(), &synthetic::Geometry::default(), 2).unwrap();

@@ -1,9 +1,10 @@
 //! The tensors of a synthetic checkpoint, under the layout's names.
 
-use crate::{
-    synthetic::{Geometry, random::Random},
-    tensor::Tensor,
-};
+use std::borrow::Cow;
+
+use safetensors::{Dtype, View};
+
+use crate::synthetic::{Geometry, random::Random};
 
 pub(super) const ENCODER_WIDTH: usize = 16;
 pub(super) const ENCODER_BLOCKS: usize = 2;
@@ -27,11 +28,48 @@ pub(super) fn encoder_kernel(geometry: &Geometry) -> usize {
     if geometry.local_encoder { 1 } else { KERNEL }
 }
 
+/// A tensor whose numbers are made when they are written: of a large model, only one is in memory at a time.
+pub(super) struct Made {
+    pub(super) name: String,
+    shape: Vec<usize>,
+    numbers: Numbers,
+}
+
+enum Numbers {
+    Given(Vec<f32>),
+    Normal { random: Random, mean: f32, spread: f32 },
+}
+
+impl View for Made {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match &self.numbers {
+            Numbers::Given(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Numbers::Normal { random, mean, spread } => {
+                let mut random = random.clone();
+                let count: usize = self.shape.iter().product();
+                (0..count).flat_map(|_| (mean + spread * random.normal()).to_le_bytes()).collect()
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * size_of::<f32>()
+    }
+}
+
 pub(super) struct Weights<'a> {
     geometry: &'a Geometry,
     vocabulary: usize,
     random: Random,
-    tensors: Vec<Tensor>,
+    tensors: Vec<Made>,
 }
 
 impl<'a> Weights<'a> {
@@ -41,8 +79,9 @@ impl<'a> Weights<'a> {
 
     /// Normal numbers around `mean`.
     fn push(&mut self, name: impl Into<String>, shape: &[usize], mean: f32, spread: f32) {
-        let values = (0..shape.iter().product()).map(|_| mean + spread * self.random.normal()).collect();
-        self.tensors.push(Tensor::new(name, shape, values));
+        let numbers = Numbers::Normal { random: self.random.clone(), mean, spread };
+        self.random.skip(shape.iter().product());
+        self.tensors.push(Made { name: name.into(), shape: shape.into(), numbers });
     }
 
     /// A weight that keeps the variance of its input times `gain`², and a bias.
@@ -61,7 +100,7 @@ impl<'a> Weights<'a> {
         self.geometry.levels.iter().product::<u32>() as usize
     }
 
-    pub(super) fn transformer(&mut self) -> Vec<Tensor> {
+    pub(super) fn transformer(&mut self) -> Vec<Made> {
         let (width, text) = (self.geometry.width as usize, self.geometry.text_length as usize);
         let (grid, codebook) = (self.geometry.grid as usize, self.codebook());
         self.push("text_embedding.weight", &[self.vocabulary + text, width], 0.0, 1.0);
@@ -91,7 +130,7 @@ impl<'a> Weights<'a> {
         self.push(format!("{key}.scale"), &[1, width, 1, 1], 0.5, 0.1);
     }
 
-    pub(super) fn dvae(&mut self) -> Vec<Tensor> {
+    pub(super) fn dvae(&mut self) -> Vec<Made> {
         let (patch, channels) = (self.geometry.patch as usize, self.geometry.levels.len());
         self.layer("encoder.stem", &[ENCODER_WIDTH, 3, patch, patch], 4.0);
         let kernel = encoder_kernel(self.geometry);
@@ -124,10 +163,11 @@ impl<'a> Weights<'a> {
         };
         let values = (0..self.codebook()).flat_map(|code| (0..levels.len()).map(move |i| (code, i)));
         let values = values.map(|(code, i)| value(code, i)).collect();
-        self.tensors.push(Tensor::new("decoder.codebook", &[self.codebook(), levels.len()], values));
+        let shape = vec![self.codebook(), levels.len()];
+        self.tensors.push(Made { name: "decoder.codebook".into(), shape, numbers: Numbers::Given(values) });
     }
 
-    pub(super) fn clip(&mut self) -> Vec<Tensor> {
+    pub(super) fn clip(&mut self) -> Vec<Made> {
         let cells = (self.geometry.clip_image_size as usize / CLIP_PATCH).pow(2);
         let (width, small) = (CLIP_WIDTH, 0.3);
         self.push("visual.conv1.weight", &[width, 3, CLIP_PATCH, CLIP_PATCH], 0.0, 0.1);

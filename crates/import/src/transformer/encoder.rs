@@ -27,6 +27,7 @@ impl Encoder {
     ) -> Result<Self, Error> {
         let ids = graph.input("token_ids", DataType::Int64, &[Axis::Free("s")]);
         graph.scope("embedding");
+        graph.in_blocks(&ids)?;
         let (tokens, positions) = (graph.weight(tokens)?, graph.weight(positions)?);
         let length = graph.op("Size", &[&ids], &[]);
         let (zero, one) = (graph.int(0)?, graph.int(1)?);
