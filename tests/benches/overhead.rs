@@ -85,7 +85,8 @@ impl Bare {
         let unconditional = manifest.guidance.as_ref().filter(|_| defaults.guidance_scale != 1.0);
         let request = Request {
             text: manifest.text.pad(text),
-            unconditional: unconditional.map(|guidance| guidance.unconditional(&manifest.text, &manifest.text.pad(text))),
+            unconditional: unconditional
+                .map(|guidance| guidance.unconditional(&manifest.text, &manifest.text.pad(text))),
             candidates: (0..candidates).map(|id| Candidate { id, seed: SEED + u64::from(id) }).collect(),
             parameters: Parameters {
                 temperature: defaults.temperature,
