@@ -6,7 +6,7 @@ use easel_sampler::{
     draws,
     engine::{Candidate, Request},
     logits::{self, Picker},
-    model::{Error, Geometry, Model, Prefix, Row},
+    model::{Error, Geometry, Model, Prefix, Row, Rules},
 };
 
 /// What a test asks of the fake: called with a step's rows before it is taken.
@@ -103,6 +103,9 @@ pub(crate) const POISON: u32 = 13;
 
 pub(crate) struct Fake {
     pub(crate) control: Control,
+    pub(crate) rules: Rules,
+    /// Logits are 0, 1, 2 or 3, so that many are equal.
+    pub(crate) coarse: bool,
     geometry: Geometry,
     /// Of each sequence, a hash of the tokens up to each position.
     slots: Vec<Vec<u64>>,
@@ -113,13 +116,19 @@ pub(crate) struct Fake {
 impl Fake {
     pub(crate) fn new(geometry: Geometry, sequences: usize) -> Self {
         let poisoned = vec![mix(0, POISON)];
-        Self { control: Control::default(), geometry, slots: vec![Vec::new(); sequences], poisoned, logits: Vec::new() }
+        let slots = vec![Vec::new(); sequences];
+        let (control, rules) = (Control::default(), Rules::default());
+        Self { control, rules, coarse: false, geometry, slots, poisoned, logits: Vec::new() }
     }
 }
 
 impl Model for Fake {
     fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    fn rules(&self) -> Rules {
+        self.rules.clone()
     }
 
     fn sequences(&self) -> usize {
@@ -139,10 +148,13 @@ impl Model for Fake {
     fn step(&mut self, rows: &[Row]) -> Result<&[f32], Error> {
         self.control.step(rows)?;
         self.logits.clear();
+        let Geometry { text_length, cells, .. } = self.geometry;
+        let rows_of_grid = cells.checked_div(self.rules.columns).unwrap_or(0);
+        let most = text_length + cells + rows_of_grid * self.rules.row_end.len();
         for row in rows {
             let sequence = &mut self.slots[row.slot];
             assert_eq!(row.position as usize, sequence.len(), "the positions of a slot have a gap");
-            assert!(sequence.len() < self.geometry.text_length + self.geometry.cells);
+            assert!(sequence.len() < most);
             let hash = mix(sequence.last().copied().unwrap_or(0), row.token);
             sequence.push(hash);
             if !row.logits {
@@ -150,7 +162,8 @@ impl Model for Fake {
             }
             let poisoned = self.poisoned.contains(&sequence[0]);
             let logit = |code| if poisoned { f32::NAN } else { (mix(hash, code) >> 40) as f32 / (1 << 22) as f32 };
-            self.logits.extend((0..self.geometry.codebook as u32).map(logit));
+            let step = |logit: f32| if self.coarse { logit.floor() } else { logit };
+            self.logits.extend((0..self.geometry.codebook as u32).map(|code| step(logit(code))));
         }
         Ok(&self.logits)
     }
@@ -168,6 +181,7 @@ pub(crate) fn by_the_book(
     candidate: Candidate,
 ) -> (Vec<u32>, (f64, Option<f64>)) {
     let Geometry { cells, text_length, .. } = model.geometry();
+    let rules = model.rules();
     let sequences: Vec<&Vec<u32>> =
         [Some(&request.text), request.unconditional.as_ref()].into_iter().flatten().collect();
     (0..sequences.len()).for_each(|slot| model.begin(slot, None).unwrap());
@@ -177,18 +191,20 @@ pub(crate) fn by_the_book(
     };
     let mut logits = vec![Vec::new(); sequences.len()];
     for (slot, text) in sequences.iter().enumerate() {
-        for (position, &token) in text.iter().enumerate() {
+        for (position, &token) in (text_length - text.len()..).zip(*text) {
             logits[slot] = feed(slot, position, token);
         }
     }
-    let (mut picker, mut guided, mut tokens) = (Picker::default(), Vec::new(), Vec::new());
+    let (mut picker, mut guided, mut tokens) = (Picker::with_ties(rules.top_k_ties), Vec::new(), Vec::new());
+    let mut position = text_length;
     let mut likelihoods = vec![0.0; sequences.len()];
     for cell in 0..cells {
         let given = request.given.iter().find(|given| given.0 as usize == cell);
         let token = given.map_or_else(
             || {
                 let mut row = &logits[0];
-                if let [conditional, unconditional] = &*logits {
+                let is_guided = rules.guided_tokens.is_none_or(|guided| cell < guided as usize);
+                if let ([conditional, unconditional], true) = (&*logits, is_guided) {
                     logits::guide(conditional, unconditional, request.parameters.guidance_scale, &mut guided);
                     row = &guided;
                 }
@@ -202,8 +218,11 @@ pub(crate) fn by_the_book(
             |given| given.1,
         );
         tokens.push(token);
-        if cell + 1 < cells {
-            logits = (0..sequences.len()).map(|slot| feed(slot, text_length + cell, token)).collect();
+        let ends = (cell + 1).checked_rem(rules.columns) == Some(0);
+        let behind = if ends { &*rules.row_end } else { &[] };
+        for &token in std::iter::once(&token).chain(behind).take_while(|_| cell + 1 < cells) {
+            logits = (0..sequences.len()).map(|slot| feed(slot, position, token)).collect();
+            position += 1;
         }
     }
     (tokens, (likelihoods[0], likelihoods.get(1).copied()))

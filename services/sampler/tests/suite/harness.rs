@@ -100,9 +100,14 @@ pub(crate) fn check(request: &Request, drawn: &BTreeMap<u32, Drawn>) {
 }
 
 pub(crate) fn check_of(geometry: Geometry, request: &Request, drawn: &BTreeMap<u32, Drawn>) {
+    check_with(|| Fake::new(geometry, 2), request, drawn);
+}
+
+/// The same for the fakes that `fake` makes.
+pub(crate) fn check_with(fake: impl Fn() -> Fake, request: &Request, drawn: &BTreeMap<u32, Drawn>) {
     assert_eq!(drawn.len(), request.candidates.len());
     for candidate in &request.candidates {
-        let (tokens, likelihoods) = by_the_book(&mut Fake::new(geometry, 2), request, *candidate);
+        let (tokens, likelihoods) = by_the_book(&mut fake(), request, *candidate);
         let one = &drawn[&candidate.id];
         assert_eq!(one.tokens, tokens, "{candidate:?}");
         let statistics = one.statistics.unwrap();

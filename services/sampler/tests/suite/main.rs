@@ -8,4 +8,5 @@ mod faults;
 mod harness;
 mod manifest;
 mod package;
+mod rules;
 mod service;
