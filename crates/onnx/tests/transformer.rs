@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Fixture, Random, cpu, middle, tiny};
-use easel_import::synthetic::Geometry;
+use easel_import::{ImportOptions, Weights, synthetic::Geometry};
 use easel_onnx::{Prefix, Row, Runtime, Transformer};
 use easel_package::Package;
 
@@ -118,7 +118,10 @@ impl Sequences {
 }
 
 fn hold_bits(geometry: &Geometry, count: usize) {
-    let fixture = Fixture::new(geometry);
+    hold_bits_of(&Fixture::new(geometry), count);
+}
+
+fn hold_bits_of(fixture: &Fixture, count: usize) {
     let codebook = fixture.package.manifest().codebook as usize;
     let runtime = Runtime::load().unwrap();
     let random = &mut Random(9);
@@ -139,6 +142,14 @@ fn hold_bits(geometry: &Geometry, count: usize) {
 #[test]
 fn a_tiny_models_bits_do_not_depend_on_company_threads_or_prefill() {
     hold_bits(&tiny(), 16);
+}
+
+#[test]
+fn bits_of_weights_in_blocks_do_not_depend_on_company_threads_or_prefill() {
+    for weights in [Weights::Q8, Weights::Q4] {
+        let options = ImportOptions { weights, ..ImportOptions::default() };
+        hold_bits_of(&Fixture::import(&tiny(), &options), 7);
+    }
 }
 
 #[test]
