@@ -89,7 +89,7 @@ impl<'a> Drawing<'a> {
             self.times.during(Stage::Tokenizer, self.stages.tokenize(request, self.deadline))
         };
         let for_sampler = async {
-            if plan.text_tokens.is_empty() {
+            if plan.tokenizes() {
                 return tokenize(Vocabulary::Sampler).await;
             }
             let tokens = plan.text_tokens.iter().map(|&id| Token { id, ..Token::default() }).collect();

@@ -23,9 +23,9 @@ const MAX_SCALE: f32 = 100.0;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) package: Package,
-    /// Empty when tokens were given alone.
+    /// Empty when tokens were given alone, or the package reads no captions.
     pub(crate) prompt: String,
-    /// Empty when the prompt has to be tokenized.
+    /// Empty when the prompt has to be tokenized, or the package reads no captions.
     pub(crate) text_tokens: Vec<u32>,
     /// One for each candidate.
     pub(crate) seeds: Vec<u64>,
@@ -49,6 +49,11 @@ impl Plan {
     /// The package's grid.
     pub(crate) fn grid(&self) -> Grid {
         self.package.grid.unwrap_or_default()
+    }
+
+    /// Whether the prompt becomes text tokens for the sampler.
+    pub(crate) fn tokenizes(&self) -> bool {
+        self.text_tokens.is_empty() && reads_captions(&self.package)
     }
 
     /// Number of candidates.
@@ -120,8 +125,9 @@ pub(crate) fn check(request: &GenerateRequest, limits: &Limits) -> Result<(), St
     })
 }
 
+/// Whether there must be a caption is for the package to say.
 fn check_caption(request: &GenerateRequest, limits: &Limits) -> Result<(), Status> {
-    match request.prompt.is_empty() && !request.text_tokens.is_empty() {
+    match request.prompt.is_empty() {
         true => Ok(()),
         false => check_text("prompt", &request.prompt, limits),
     }
@@ -167,6 +173,7 @@ pub(crate) struct Fit {
 
 /// Checks what depends on the package; `request` has passed [`check`].
 pub(crate) fn fit(request: &GenerateRequest, package: &Package) -> Result<Fit, Status> {
+    fit_caption(request, package)?;
     check_tokens(&request.text_tokens, package)?;
     let parameters = complete(request.parameters.unwrap_or_default(), package)?;
     let order = order(request, package, &parameters)?;
@@ -176,6 +183,21 @@ pub(crate) fn fit(request: &GenerateRequest, package: &Package) -> Result<Fit, S
         Some(image) => Some(kept(image.region, package)?),
     };
     Ok(Fit { parameters, order, kept })
+}
+
+/// A caption, unless the package reads none; then one may only be there to rank by.
+fn fit_caption(request: &GenerateRequest, package: &Package) -> Result<(), Status> {
+    let (reads, prompt) = (reads_captions(package), !request.prompt.is_empty());
+    match (reads, prompt) {
+        (true, false) if request.text_tokens.is_empty() => Err(invalid("prompt", "is empty")),
+        (false, true) if !package.ranking => Err(invalid("prompt", "the package reads no captions")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the model of the package is told what to draw.
+fn reads_captions(package: &Package) -> bool {
+    package.text_length > 0
 }
 
 fn order(

@@ -2,7 +2,7 @@
 
 use easel_proto::v1::{
     Cell, GatewayServiceClassifyRequest, GatewayServiceEmbedRequest, GenerateRequest, GenerateResponse, ImagePrompt,
-    RankBy, SamplingParameters, image_prompt::Region,
+    RankBy, SamplingParameters, Vocabulary, image_prompt::Region,
 };
 use tonic::{Request, Status};
 
@@ -102,6 +102,35 @@ async fn what_the_package_cannot_do_is_refused() {
     }
     let pictured = with_image(png(8, 8), Some(Region::KeepRows(1)));
     assert_eq!(field(&suite.failure(pictured).await), "image");
+}
+
+#[tokio::test]
+async fn a_model_that_reads_no_captions_is_asked_for_none() {
+    let suite = Suite::start().await;
+    suite.change(|package| {
+        package.text_length = 0;
+        package.ranking = false;
+    });
+    assert_eq!(field(&suite.failure(request()).await), "prompt");
+    let bare = GenerateRequest { prompt: String::new(), ..request() };
+    let asked = GenerateRequest { text_tokens: vec![1], ..bare.clone() };
+    assert_eq!(field(&suite.failure(asked).await), "text_tokens");
+    let pictured = with_image(png(8, 8), Some(Region::KeepRows(1)));
+    for asked in [bare.clone(), GenerateRequest { prompt: String::new(), ..pictured }] {
+        suite.generate(asked).await.unwrap();
+    }
+    let seen = suite.script.seen();
+    assert!(seen.tokenized.is_empty() && seen.sampled.iter().all(|asked| asked.text_tokens.is_empty()));
+    assert_eq!(seen.sampled.iter().map(|asked| asked.given.is_some()).collect::<Vec<_>>(), [false, true]);
+
+    // With CLIP, a prompt is what the pictures are ranked by, and no more.
+    let suite = Suite::start().await;
+    suite.change(|package| package.text_length = 0);
+    assert_eq!(field(&suite.failure(GenerateRequest { keep: 1, ..bare }).await), "keep");
+    suite.generate(GenerateRequest { keep: 1, ..request() }).await.unwrap();
+    let seen = suite.script.seen();
+    assert_eq!(seen.tokenized.iter().map(|asked| asked.vocabulary()).collect::<Vec<_>>(), [Vocabulary::Ranker]);
+    assert!(seen.sampled[0].text_tokens.is_empty());
 }
 
 /// A request whose prompt need not be UTF-8.
