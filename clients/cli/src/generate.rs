@@ -32,8 +32,8 @@ const QUALITY: u32 = 90;
     after_help = "Example: easel generate an armchair in the shape of an avocado --candidates 16 --keep 4 --seed 7"
 )]
 pub(crate) struct Generate {
-    /// Caption; several words need no quotes
-    #[arg(value_name = "PROMPT", required_unless_present = "text_tokens")]
+    /// Caption; several words need no quotes. A model that reads no captions completes --image without one
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["text_tokens", "image"])]
     prompt: Vec<String>,
 
     /// Caption as tokens of the sampler's vocabulary: nothing is tokenized; PROMPT, if there is one, is what CLIP ranks by

@@ -10,6 +10,8 @@ use crate::suite::{at_suite, easel, stage, stderr};
 #[test]
 fn what_the_gateway_refuses_is_named_as_it_was_typed() {
     let folder = tempdir().unwrap();
+    // The package reads captions, so that the picture is not looked at without one.
+    std::fs::write(folder.path().join("a.png"), "no picture").unwrap();
     for (arguments, named) in [
         (&["a red car", "--top-p", "2"][..], "--top-p: "),
         (&["a red car", "--temperature", "-1"], "--temperature: "),
@@ -19,6 +21,7 @@ fn what_the_gateway_refuses_is_named_as_it_was_typed() {
         (&["a red car", "--package", "none"], "--package: "),
         (&["--text-tokens", "999999"], "--text-tokens: "),
         (&["  "], "PROMPT: "),
+        (&["--image", "a.png", "--keep-rows", "1"], "PROMPT: "),
     ] {
         let output = at_suite(folder.path(), &[&["generate"], arguments].concat());
         let line = stderr(&output);
