@@ -112,9 +112,9 @@ impl Config {
             Some(shape) => shape.iter().rev().nth(1).copied().unwrap_or(0).saturating_sub(h.text_seq_len),
             None => Self::cells_of_table(tensors)?,
         };
-        let side = Self::side(cells).ok_or(()).or_else(|()| {
+        let side = Self::side(cells).ok_or_else(|| {
             let found = format!("{cells} positions behind those of the text");
-            Err(tensors.wrong("transformer.pos_emb", "a square of image positions".into(), found))
+            tensors.wrong("transformer.pos_emb", "a square of image positions".into(), found)
         })?;
         let [logits, _] = tensors.shape("to_logits.1.weight")?;
         let codebook = logits.saturating_sub(h.num_text_tokens + h.text_seq_len);
