@@ -287,7 +287,11 @@ fn manifest(sizes: &Sizes, layers: usize, pictures: Pictures) -> Manifest {
             attention: AttentionGeometry { layers: layers as u32, heads, head_width: HEAD_WIDTH as u32 },
             row_end: vec![],
             shift: None,
-            text_encoder: Some(TextEncoder { graph: ENCODER.into(), length: sizes.text_length as u32 }),
+            text_encoder: Some(TextEncoder {
+                graph: ENCODER.into(),
+                length: sizes.text_length as u32,
+                embedding_width: None,
+            }),
         },
         guidance: Some(Guidance::Tokens { ids: vec![] }),
         sampling: Sampling {

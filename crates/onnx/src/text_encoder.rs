@@ -1,4 +1,4 @@
-//! The text encoder of an encoder–decoder model: a whole text at once, whose keys and values the decoder's layers attend to across.
+//! The text encoder: reads a whole text at once, for its keys and values, which a decoder's layers attend to across, or for its embeddings.
 
 use easel_package::Package;
 use ort::value::{TensorElementType, TensorRef};
@@ -13,12 +13,14 @@ use crate::{
     pool::{Geometry, Pool},
 };
 
-/// The graph (contract `easel.text_encoder/1`), and the texts that are not whole yet.
+/// The graph (contracts `easel.text_encoder/1` and `/2`), and the texts that are not whole yet.
 #[derive(Debug)]
 pub(crate) struct TextEncoder {
     graph: Graph,
     geometry: Geometry,
     length: usize,
+    /// Numbers of an embedding; none: it gives keys and values.
+    embedding_width: Option<usize>,
     /// Of each slot, the ids so far.
     texts: Vec<Vec<i64>>,
 }
@@ -32,13 +34,18 @@ impl TextEncoder {
         geometry: Geometry,
         sequences: usize,
     ) -> Result<Self, Error> {
-        let width = Is(geometry.heads * geometry.head_width);
-        let contract = Contract {
-            inputs: [Port::new("token_ids", TensorElementType::Int64, [Any("s")])],
-            output: Port::new("keys_values", TensorElementType::Float32, [Is(geometry.layers), Is(2), Any("s"), width]),
+        let embedding_width = encoder.embedding_width.map(|width| width as usize);
+        let float = TensorElementType::Float32;
+        let output = if let Some(width) = embedding_width {
+            Port::new("embeddings", float, [Any("s"), Is(width)])
+        } else {
+            let width = Is(geometry.heads * geometry.head_width);
+            Port::new("keys_values", float, [Is(geometry.layers), Is(2), Any("s"), width])
         };
-        let graph = Graph::load(runtime, package, &encoder.graph, options, None, &contract)?;
-        Ok(Self { graph, geometry, length: encoder.length as usize, texts: vec![Vec::new(); sequences] })
+        let inputs = [Port::new("token_ids", TensorElementType::Int64, [Any("s")])];
+        let graph = Graph::load(runtime, package, &encoder.graph, options, None, &Contract { inputs, output })?;
+        let (length, texts) = (encoder.length as usize, vec![Vec::new(); sequences]);
+        Ok(Self { graph, geometry, length, embedding_width, texts })
     }
 
     /// Positions 0 … length − 1 are its own.
@@ -50,25 +57,28 @@ impl TextEncoder {
         (row.position as usize) < self.length
     }
 
+    /// Whether a row that it reads may ask for logits: the last of a text that is embedded.
+    pub(crate) fn gives_logits(&self, row: &Row) -> bool {
+        self.embedding_width.is_some() && row.position as usize + 1 == self.length
+    }
+
     /// Forgets what it has of the slot's text.
     pub(crate) fn begin(&mut self, slot: usize) {
         self.texts[slot].clear();
     }
 
-    /// Takes the row if it is one of its own; with the last of a text, its keys and values go to the pool.
-    pub(crate) fn read(&mut self, row: &Row, pool: &mut Pool) -> Result<(), Error> {
-        if !self.reads(row) {
-            return Ok(());
-        }
+    /// Takes a row of its own. With the last of a text, its keys and values go to the pool, or its embeddings are given, a token's after another's.
+    pub(crate) fn read(&mut self, row: &Row, pool: &mut Pool) -> Result<Option<Vec<f32>>, Error> {
         self.texts[row.slot].push(i64::from(row.token));
         if row.position as usize + 1 < self.length {
-            return Ok(());
+            return Ok(None);
         }
         let ids = std::mem::take(&mut self.texts[row.slot]);
+        if let Some(width) = self.embedding_width {
+            return self.run(&ids, ids.len() * width).map(Some);
+        }
         let (tokens, width) = (ids.len(), self.geometry.heads * self.geometry.head_width);
-        let input = TensorRef::from_array_view(([tokens], &*ids)).map_err(|error| self.graph.error(error))?;
-        let numbers = self.geometry.layers * 2 * tokens * width;
-        let keys_values = self.graph.run_flat::<f32>(vec![("token_ids", input.into())], numbers)?;
+        let keys_values = self.run(&ids, self.geometry.layers * 2 * tokens * width)?;
         for (layer, both) in keys_values.chunks_exact(2 * tokens * width).enumerate() {
             let (keys, values) = both.split_at(tokens * width);
             let positions = self.length - tokens..self.length;
@@ -76,6 +86,11 @@ impl TextEncoder {
                 pool.write(row.slot, layer, position, key, value);
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    fn run(&mut self, ids: &[i64], numbers: usize) -> Result<Vec<f32>, Error> {
+        let input = TensorRef::from_array_view(([ids.len()], ids)).map_err(|error| self.graph.error(error))?;
+        self.graph.run_flat(vec![("token_ids", input.into())], numbers)
     }
 }

@@ -41,7 +41,7 @@ pub struct Prefix {
 #[derive(Debug)]
 pub struct Transformer {
     graph: Graph,
-    /// Reads the text up to where the graph's own rows begin.
+    /// Reads the text up to where the graph's own tokens begin.
     text_encoder: Option<TextEncoder>,
     ordinals: bool,
     shared: Shared,
@@ -63,6 +63,9 @@ struct Inputs {
     slots: Vec<i64>,
     logit_rows: Vec<i64>,
     ordinals: Vec<i64>,
+    embeddings: Vec<f32>,
+    /// Numbers of an embedding; 0: the graph reads none.
+    embedding_width: usize,
 }
 
 impl Transformer {
@@ -83,10 +86,11 @@ impl Transformer {
         let shared = Shared::new(Pool::new(geometry, sequences));
         let failed = |error: ort::Error| Error::Graph { file: file.clone(), reason: error.to_string() };
         let operators = shared.domain().map_err(failed)?.into();
-        let contract = contract(manifest.codebook as usize);
-        let graph = Graph::load(runtime, package, file, options, Some(operators), &contract)?;
-        shared.check_nodes(file, manifest.sampler.text_encoder.is_some())?;
         let text_encoder = manifest.sampler.text_encoder.as_ref();
+        let embedding_width = text_encoder.and_then(|encoder| encoder.embedding_width);
+        let contract = contract(manifest.codebook as usize, embedding_width.unwrap_or(0) as usize);
+        let graph = Graph::load(runtime, package, file, options, Some(operators), &contract)?;
+        shared.check_nodes(file, text_encoder.is_some() && embedding_width.is_none())?;
         let load = |encoder| TextEncoder::load(runtime, package, options, encoder, geometry, sequences);
         let mut transformer = Self {
             text_encoder: text_encoder.map(load).transpose()?,
@@ -97,7 +101,7 @@ impl Transformer {
             vocabulary: manifest.text.vocabulary,
             codebook: manifest.codebook,
             image_ids: manifest.codebook + manifest.sampler.row_end.len() as u32,
-            inputs: Inputs::default(),
+            inputs: Inputs { embedding_width: embedding_width.unwrap_or(0) as usize, ..Inputs::default() },
             logits: None,
         };
         transformer.try_out()?;
@@ -125,6 +129,11 @@ impl Transformer {
     /// # Errors
     /// A slot out of range, a prefix that has not been computed or that is itself read from a third slot, or no memory.
     pub fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
+        let encoded = self.text_encoder.as_ref().map_or(0, TextEncoder::length);
+        if let Some(prefix) = prefix.filter(|prefix| (prefix.length as usize) < encoded) {
+            let expected = format_args!("at least {encoded}, a text that is encoded");
+            return Err(Error::input("prefix.length", expected, prefix.length));
+        }
         self.pool().begin(slot, prefix)?;
         if let Some(encoder) = &mut self.text_encoder {
             encoder.begin(slot);
@@ -153,15 +162,19 @@ impl Transformer {
         self.last_logits(rows.iter().filter(|row| row.logits).count())
     }
 
-    /// The rows of a text that is encoded wait until it is whole; the others go through the graph.
+    /// The rows of a text that is encoded wait until it is whole; the others, and the embeddings of a text, go through the graph.
     fn compute(&mut self, rows: &[Row]) -> Result<Option<DynValue>, Error> {
-        if let Some(encoder) = &mut self.text_encoder {
-            let mut pool = self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner);
-            rows.iter().try_for_each(|row| encoder.read(row, &mut pool))?;
+        let mut pool = self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inputs.clear();
+        for row in rows {
+            match self.text_encoder.as_mut().filter(|encoder| encoder.reads(row)) {
+                None => self.inputs.push(row, &pool),
+                Some(encoder) => {
+                    let embeddings = encoder.read(row, &mut pool)?.unwrap_or_default();
+                    self.inputs.push_text(row, &embeddings, &pool);
+                }
+            }
         }
-        let encoded = self.text_encoder.as_ref().map_or(0, TextEncoder::length);
-        let pool = self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        self.inputs.fill(rows.iter().filter(|row| row.position as usize >= encoded), &pool);
         drop(pool);
         if self.inputs.tokens.is_empty() { Ok(None) } else { self.run().map(Some) }
     }
@@ -169,8 +182,8 @@ impl Transformer {
     fn check_token(&self, i: usize, row: &Row) -> Result<(), Error> {
         let text = (row.position as usize) < self.geometry.text_length;
         let bound = if text { self.vocabulary } else { self.image_ids };
-        let encoded = self.text_encoder.as_ref().is_some_and(|encoder| encoder.reads(row));
-        if encoded && row.logits {
+        let silent = |encoder: &TextEncoder| encoder.reads(row) && !encoder.gives_logits(row);
+        if row.logits && self.text_encoder.as_ref().is_some_and(silent) {
             return Err(Error::input(format!("rows[{i}].logits"), "none of a text that is encoded", "some"));
         }
         if row.token < bound {
@@ -182,11 +195,15 @@ impl Transformer {
 
     fn run(&mut self) -> Result<DynValue, Error> {
         let tensor = |numbers| TensorRef::from_array_view(([<[i64]>::len(numbers)], numbers));
-        let Inputs { tokens, positions, slots, logit_rows, ordinals } = &self.inputs;
+        let Inputs { tokens, positions, slots, logit_rows, ordinals, embeddings, embedding_width } = &self.inputs;
+        let shape = [tokens.len(), *embedding_width];
+        let embeddings = (*embedding_width > 0).then(|| TensorRef::from_array_view((shape, &**embeddings)));
+        let embeddings = embeddings.map(|tensor| Ok(("embeddings", tensor?.into())));
         let inputs = [("token_ids", tokens), ("positions", positions), ("slots", slots), ("logit_rows", logit_rows)]
             .into_iter()
             .chain(self.ordinals.then_some(("ordinals", ordinals)))
             .map(|(name, numbers)| Ok((name, tensor(numbers)?.into())))
+            .chain(embeddings)
             .collect::<ort::Result<_>>()
             .map_err(|error| self.graph.error(error))?;
         self.graph.run(inputs)
@@ -222,21 +239,36 @@ impl Transformer {
 }
 
 impl Inputs {
-    fn fill<'a>(&mut self, rows: impl Iterator<Item = &'a Row>, pool: &Pool) {
-        let Self { tokens, positions, slots, logit_rows, ordinals } = self;
-        [&mut *tokens, positions, slots, logit_rows, ordinals].into_iter().for_each(Vec::clear);
-        for (i, row) in rows.enumerate() {
-            tokens.push(i64::from(row.token));
-            positions.push(i64::from(row.position));
-            slots.push(row.slot as i64);
-            logit_rows.extend(row.logits.then_some(i as i64));
-            ordinals.push(i64::from(row.position) - pool.first(row.slot) as i64);
+    fn clear(&mut self) {
+        let Self { tokens, positions, slots, logit_rows, ordinals, embeddings, .. } = self;
+        [tokens, positions, slots, logit_rows, ordinals].into_iter().for_each(Vec::clear);
+        embeddings.clear();
+    }
+
+    fn push(&mut self, row: &Row, pool: &Pool) {
+        self.logit_rows.extend(row.logits.then_some(self.tokens.len() as i64));
+        self.tokens.push(i64::from(row.token));
+        self.positions.push(i64::from(row.position));
+        self.slots.push(row.slot as i64);
+        self.ordinals.push(i64::from(row.position) - pool.first(row.slot) as i64);
+        self.embeddings.resize(self.tokens.len() * self.embedding_width, 0.0);
+    }
+
+    /// A text's tokens by their embeddings; `last` is the last of them.
+    fn push_text(&mut self, last: &Row, embeddings: &[f32], pool: &Pool) {
+        let count = embeddings.len().checked_div(self.embedding_width).unwrap_or(0) as u32;
+        for behind in (0..count).rev() {
+            let logits = last.logits && behind == 0;
+            self.push(&Row { slot: last.slot, token: 0, position: last.position - behind, logits }, pool);
         }
+        let start = self.embeddings.len() - embeddings.len();
+        self.embeddings[start..].copy_from_slice(embeddings);
     }
 }
 
-fn contract(codebook: usize) -> Contract<5> {
+fn contract(codebook: usize, embedding_width: usize) -> Contract<6> {
     let (float, int) = (TensorElementType::Float32, TensorElementType::Int64);
+    let embeddings = Port::new("embeddings", float, [Any("n"), Is(embedding_width)]);
     Contract {
         inputs: [
             Port::new("token_ids", int, [Any("n")]),
@@ -244,6 +276,7 @@ fn contract(codebook: usize) -> Contract<5> {
             Port::new("slots", int, [Any("n")]),
             Port::new("logit_rows", int, [Any("m")]),
             Port::new("ordinals", int, [Any("n")]).optional(),
+            if embedding_width > 0 { embeddings } else { embeddings.optional() },
         ],
         output: Port::new("logits", float, [Any("m"), Is(codebook)]),
     }

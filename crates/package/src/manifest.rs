@@ -165,7 +165,8 @@ impl Text {
 ///
 /// Contract `easel.sampler/2` adds what other families need: a text without padding ends at the last text position, so that image tokens have the same
 /// positions in every sequence; the input `ordinals` i64 \[n\], if the graph has it, counts the tokens before each in its own sequence; queries may have more
-/// heads than keys and values; image rows may end in tokens that are not drawn; and there may be a text encoder and token shifts.
+/// heads than keys and values; image rows may end in tokens that are not drawn; and there may be token shifts and a text encoder. Where that gives embeddings,
+/// the graph has the input `embeddings` f32 \[n, embedding width\], which takes the place of the ids of text tokens; for image tokens it is 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampler {
@@ -181,7 +182,7 @@ pub struct Sampler {
     /// Shape of what token shifts keep; none: there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shift: Option<ShiftGeometry>,
-    /// Reads the text of an encoder–decoder model; none: the sampler's graph reads it itself.
+    /// Reads the text first; none: the sampler's graph reads it itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_encoder: Option<TextEncoder>,
 }
@@ -208,15 +209,23 @@ pub struct ShiftGeometry {
     pub width: u32,
 }
 
-/// Contract `easel.text_encoder/1`: `token_ids` i64 \[s\], a text's first tokens → `keys_values` f32 \[layers, 2, s, heads · head_width\], which the decoder's
-/// layers attend to across. The rest of the text is the decoder's own: the token that it starts with.
+/// A graph that reads a text as a whole.
+///
+/// Contract `easel.text_encoder/1`, of encoder–decoder models: `token_ids` i64 \[s\], a text's first tokens → `keys_values` f32
+/// \[layers, 2, s, heads · head_width\], which the decoder's layers attend to across. The rest of the text is the decoder's own: the token that it starts with.
+///
+/// Contract `easel.text_encoder/2`: `token_ids` i64 \[s\], a text's tokens, of which the last is at the last text position → `embeddings` f32
+/// \[s, embedding_width\], which the sampler's graph reads in their place, and attends to as to any text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextEncoder {
     /// The ONNX file.
     pub graph: String,
-    /// Text positions 0 … length − 1 are the encoder's.
+    /// Text positions 0 … length − 1 are the encoder's; of one that gives embeddings, all.
     pub length: u32,
+    /// Numbers of a token's embedding (contract `easel.text_encoder/2`); none: it gives keys and values (`easel.text_encoder/1`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_width: Option<u32>,
 }
 
 /// Shape of one sequence's keys and values: layers × 2 × positions × heads × head_width.

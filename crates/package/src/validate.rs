@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, path::Path};
 
-use crate::{Error, Guidance, Manifest, Padding};
+use crate::{Error, Guidance, Manifest, Padding, TextEncoder};
 
 /// Ids before or behind a caption, or behind a row of the grid.
 const MOST_ADDED: usize = 1024;
@@ -149,17 +149,7 @@ impl Check<'_> {
             self.equal("sampler.shift.width (a remainder of two)", shift.width % 2, 0)?;
         }
         if let Some(encoder) = &sampler.text_encoder {
-            self.listed("sampler.text_encoder.graph", &encoder.graph, m)?;
-            if text.padding != Padding::None {
-                return self.fail("text.padding (with a text encoder)", "none", "another");
-            }
-            self.within("sampler.text_encoder.length", encoder.length, 1..=text.length - 1)?;
-            let own = (text.length - encoder.length) as usize;
-            let known = text.prefix.len() + text.suffix.len();
-            if text.suffix.len() < own || known <= own {
-                let expected = format_args!("{own} for the decoder, and at least one for the encoder");
-                return self.fail("text.prefix and text.suffix (how many)", expected, known);
-            }
+            self.text_encoder(encoder, m)?;
         }
         let first = text.padding != Padding::None
             && sampler.row_end.is_empty()
@@ -170,6 +160,27 @@ impl Check<'_> {
         }
         let expected = "easel.sampler/2 (text.padding none, row_end, shift or text_encoder)";
         self.fail("sampler.contract", expected, &sampler.contract)
+    }
+
+    fn text_encoder(&self, encoder: &TextEncoder, m: &Manifest) -> Result<(), Error> {
+        let text = &m.text;
+        self.listed("sampler.text_encoder.graph", &encoder.graph, m)?;
+        if text.padding != Padding::None {
+            return self.fail("text.padding (with a text encoder)", "none", "another");
+        }
+        let lengths = match encoder.embedding_width {
+            None => 1..=text.length - 1,
+            Some(_) => text.length..=text.length,
+        };
+        self.within("sampler.text_encoder.length", encoder.length, lengths)?;
+        self.within("sampler.text_encoder.embedding_width", encoder.embedding_width.unwrap_or(1), 1..=1 << 16)?;
+        let own = (text.length - encoder.length) as usize;
+        let known = text.prefix.len() + text.suffix.len();
+        if text.suffix.len() < own || known <= own {
+            let expected = format_args!("{own} for the decoder, and at least one for the encoder");
+            return self.fail("text.prefix and text.suffix (how many)", expected, known);
+        }
+        Ok(())
     }
 
     fn guidance(&self, m: &Manifest) -> Result<(), Error> {

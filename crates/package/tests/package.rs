@@ -105,7 +105,7 @@ fn a_missing_file_is_named() {
 #[test]
 fn senseless_fields_are_refused_by_name() {
     type Spoil = fn(&mut Manifest);
-    let cases: [(&str, Spoil); 17] = [
+    let cases: [(&str, Spoil); 18] = [
         ("schema", |m| m.schema = 2),
         ("name", |m| m.name = "../up".into()),
         ("grid.rows", |m| m.grid.rows = 0),
@@ -118,7 +118,13 @@ fn senseless_fields_are_refused_by_name() {
         ("easel.sampler/2", |m| m.text.padding = Padding::None),
         ("sampler.row_end", |m| m.sampler.row_end = vec![9]),
         ("text.padding (with", |m| {
-            m.sampler.text_encoder = Some(TextEncoder { graph: "sampler.onnx".into(), length: 2 })
+            let graph = "sampler.onnx".into();
+            m.sampler.text_encoder = Some(TextEncoder { graph, length: 2, embedding_width: None })
+        }),
+        ("sampler.text_encoder.length: expected 4 … 4, found 2", |m| {
+            m.text.padding = Padding::None;
+            let graph = "sampler.onnx".into();
+            m.sampler.text_encoder = Some(TextEncoder { graph, length: 2, embedding_width: Some(8) })
         }),
         ("sampler.graph", |m| m.sampler.graph = "../sampler.onnx".into()),
         ("sampler.contract", |m| m.sampler.contract = "easel.sampler/9".into()),
