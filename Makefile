@@ -7,7 +7,7 @@ ORT := $(TOOLS)/onnxruntime/.unpacked
 PY := $(TOOLS)/python/bin/python
 PROMPT ?= an armchair in the shape of an avocado
 
-.PHONY: demo test test-deploy serve bench evaluate lint onnxruntime python recipe-python clean help
+.PHONY: demo test test-deploy serve bench evaluate lint onnxruntime python recipe-python families-python clean help
 
 help: ## this text
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,11 +20,12 @@ serve: onnxruntime ## run all five services in the foreground, the gateway on 12
 	$(CARGO) build --release --locked
 	target/release/easel serve
 
-test: onnxruntime python recipe-python ## every test: Rust, Python, the recipe
+test: onnxruntime python families-python ## every test: Rust, Python, the recipe, other projects' models
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python
 	PYTHONPATH=clients/python/src $(TOOLS)/recipe/bin/python -m pytest -q -rs models/scenes/recipe/tests models/scenes/evaluation/tests
+	OMP_NUM_THREADS=1 $(TOOLS)/recipe/bin/python -m pytest -q --disable-warnings tests/families
 
 test-deploy: onnxruntime python ## the compose file started, manifests and alerts checked (Debian, root, podman, kubectl)
 	$(CARGO) build --workspace --all-targets --locked
@@ -57,6 +58,11 @@ $(TOOLS)/python/.installed: tools/python.txt
 recipe-python: $(TOOLS)/recipe/.installed ## a Python environment for the embedded model's recipe on the CPU: a minute or two, 1.6 GB
 $(TOOLS)/recipe/.installed: tools/recipe.txt tools/recipe-python models/scenes/recipe/requirements.txt
 	$(PYTHON) tools/recipe-python $(TOOLS)/recipe
+	@touch $@
+
+families-python: $(TOOLS)/recipe/.families ## in the same environment, the projects whose models are imported: 0.4 GB more
+$(TOOLS)/recipe/.families: $(TOOLS)/recipe/.installed tests/families/requirements-families.txt
+	$(TOOLS)/recipe/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/families/requirements-families.txt
 	@touch $@
 
 $(TOOLS)/evaluation/.installed: models/scenes/evaluation/requirements.txt

@@ -1,10 +1,8 @@
 """Holds what the importer makes of a family's checkpoint against the family's own package, with random weights.
 
-    python -m venv .tools/families
-    .tools/families/bin/pip install -r tests/families/requirements-families.txt
-    .tools/families/bin/pip install --no-deps -r tests/families/originals.txt
-    cargo build -p easel-import --example part
-    .tools/families/bin/python -m pytest tests/families
+    make families-python
+    cargo build --workspace --all-targets
+    .tools/recipe/bin/python -m pytest tests/families
 """
 
 import os

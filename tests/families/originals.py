@@ -1,5 +1,6 @@
 """Lets packages of 2021 and 2022 be imported beside today's PyTorch: stands in for what they import and do not need."""
 
+import importlib.metadata
 import importlib.util
 import sys
 import types
@@ -48,6 +49,10 @@ def stand_in() -> None:
         made.__path__ = []
         made.__spec__ = ModuleSpec(name, None)
         sys.modules[name] = made
+    # No longer of setuptools.
+    versions = types.ModuleType("pkg_resources")
+    versions.get_distribution = importlib.metadata.distribution
+    sys.modules.setdefault("pkg_resources", versions)
     import huggingface_hub
     import transformers
 

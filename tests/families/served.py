@@ -1,21 +1,27 @@
-"""An imported checkpoint behind the sampler's own binary, called as any client calls it."""
+"""An imported checkpoint behind the whole suite, called as any client calls it."""
 
 import contextlib
+import gzip
+import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
+import numpy as np
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "clients/python/src"))
 
-from easel.v1 import sampler_pb2, sampler_pb2_grpc, types_pb2  # noqa: E402
+from easel.v1 import gateway_pb2, gateway_pb2_grpc, sampler_pb2, sampler_pb2_grpc, tokenizer_pb2, tokenizer_pb2_grpc, types_pb2  # noqa: E402
 
 BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 LIBRARY = ROOT / ".tools/onnxruntime"
+VOCABULARIES = ROOT / "crates/import/tests/fixtures/tokenizers"
 
 
 def environment() -> dict[str, str]:
@@ -32,14 +38,55 @@ def imported(checkpoint: Path, out: Path, *options: str) -> Path:
     return out
 
 
-class Sampler:
-    """The running service."""
+class Generated(NamedTuple):
+    """What the gateway answers: the caption as the sampler got it, the picture's tokens, and the picture [1, height, width, 3]."""
 
-    def __init__(self, channel: grpc.Channel):
-        self.stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+    text: list[int]
+    tokens: list[int]
+    pixels: np.ndarray
+
+
+class Suite:
+    """All five services, running."""
+
+    def __init__(self, channel: grpc.Channel, stages: contextlib.ExitStack):
+        self.gateway = gateway_pb2_grpc.GatewayServiceStub(channel)
+        wait_ready(channel)
+        listed = self.gateway.ListStages(gateway_pb2.ListStagesRequest(), timeout=60).stages
+        stage = {stage.name: stages.enter_context(grpc.insecure_channel(stage.address.removeprefix("http://"))) for stage in listed}
+        self.sampler = sampler_pb2_grpc.SamplerServiceStub(stage["sampler"])
+        self.tokenizer = tokenizer_pb2_grpc.TokenizerServiceStub(stage["tokenizer"])
+
+    def generate(self, prompt: str, **parameters: float) -> Generated:
+        """The most likely picture of a caption, from the gateway."""
+        request = gateway_pb2.GenerateRequest(
+            prompt=prompt,
+            candidates=1,
+            parameters=types_pb2.SamplingParameters(**{"temperature": 0.0, **parameters}),
+            format=gateway_pb2.IMAGE_FORMAT_RAW,
+            previews=0,
+        )
+        events = {event.WhichOneof("event"): event for event in self.gateway.Generate(request, timeout=120)}
+        picture = events["picture"].picture
+        shape = [1, picture.image.height, picture.image.width, 3]
+        pixels = np.frombuffer(picture.image.data, np.uint8).reshape(shape)
+        return Generated(list(events["started"].started.text_tokens), list(picture.image_tokens), pixels)
+
+    def tokenize(self, prompt: str) -> tuple[list[int], bool]:
+        """Its tokens, and whether there were more than the model reads."""
+        answer = self.tokenizer.Tokenize(tokenizer_pb2.TokenizeRequest(prompt=prompt), timeout=60)
+        return [token.id for token in answer.tokens], answer.truncated
+
+    def hold_texts(self, encode: Callable[[str], list[int]]) -> None:
+        """Awkward captions are the tokens of `encode`, as many as the model reads."""
+        for caption in captions():
+            expected = encode(caption)
+            # A caption without a token is refused.
+            made, truncated = self.tokenize(caption) if expected else ([], False)
+            assert (made, truncated) == (expected[: len(made)], len(expected) > len(made)), repr(caption)
 
     def draw(self, text: list[int], seeds: list[int] | None = None, given: list[int] | None = None, **parameters: float) -> list[list[int]]:
-        """The image tokens of a candidate for each seed; without seeds, one that takes the most likely token everywhere."""
+        """The image tokens of a candidate for each seed, from the sampler; without seeds, one that takes the most likely token everywhere."""
         if seeds is None:
             seeds, parameters = [0], {"temperature": 0.0, **parameters}
         request = sampler_pb2.SampleRequest(
@@ -49,7 +96,7 @@ class Sampler:
             given=types_pb2.GivenTokens(tokens=given or []),
         )
         drawn = [[] for _ in seeds]
-        for answer in self.stub.Sample(request, wait_for_ready=True, timeout=60):
+        for answer in self.sampler.Sample(request, timeout=120):
             if answer.HasField("chunk"):
                 assert answer.chunk.start == len(drawn[answer.chunk.candidate])
                 drawn[answer.chunk.candidate].extend(answer.chunk.tokens)
@@ -66,19 +113,32 @@ def wait_ready(channel: grpc.Channel) -> None:
 
 
 @contextlib.contextmanager
-def sampler(package: Path):
-    """The sampler with one package."""
+def suite(package: Path, built: Path = BUILT):
+    """The suite with one package, of the binaries in `built`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    process = subprocess.Popen([BUILT / "easel-sampler", "--listen", address, "--package", package, "--threads", "1"], env=environment())
+    command = [built / "easel", "serve", "--listen", address, "--package", package, "--threads", "1"]
+    process = subprocess.Popen(command, env=environment())
     try:
-        with grpc.insecure_channel(address) as channel:
-            wait_ready(channel)
-            yield Sampler(channel)
+        with grpc.insecure_channel(address, [("grpc.max_receive_message_length", 64 << 20)]) as channel, contextlib.ExitStack() as stages:
+            yield Suite(channel, stages)
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+# The sampler alone was served once.
+sampler = suite
+
+
+def kept() -> dict:
+    """Awkward captions, and checksums of what the original tokenizers make of them, as the importer's own tests keep them."""
+    return json.loads(gzip.decompress((VOCABULARIES / "expected.json.gz").read_bytes()))
+
+
+def captions() -> list[str]:
+    return [caption for caption in kept()["captions"] if caption.strip()]
 
 
 def uniform(seed: int, position: int) -> float:

@@ -1,11 +1,13 @@
 """dalle-pytorch: a whole checkpoint, imported and served; tokens equal over the whole grid, greedy, guided and sampled."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import served
 import torch
+from test_pictures import hold_pixels
 
 BASE = dict(dim=64, num_text_tokens=100, text_seq_len=7, depth=4, heads=2, dim_head=32)
 PICTURES = dict(image_size=64, num_layers=3, num_tokens=64, codebook_dim=32, hidden_dim=16)
@@ -28,7 +30,7 @@ def model(options: dict) -> torch.nn.Module:
     """Random weights, of which every one counts and which decide."""
     from dalle_pytorch import DALLE, DiscreteVAE
 
-    dalle = DALLE(vae=DiscreteVAE(**PICTURES), **BASE, **options).eval()
+    dalle = DALLE(vae=DiscreteVAE(**PICTURES), **{**BASE, **options}).eval()
     for name, parameter in dalle.named_parameters():
         if name.endswith("scale"):
             parameter.fill_(1.0).add_(torch.randn_like(parameter) * 0.1)
@@ -74,11 +76,11 @@ def test_greedy_tokens_are_equal(name: str, tmp_path: Path, monkeypatch):
     options = CONFIGURATIONS[name]
     dalle = model(options)
     package = served.imported(save(dalle, options, tmp_path / "checkpoint"), tmp_path / "package")
-    with served.sampler(package) as sampler:
+    with served.suite(package) as suite:
         for caption in CAPTIONS:
             expected = generate(dalle, monkeypatch, caption, filter_thres=1.0)
             assert len(set(expected)) > 5, "the tokens are much alike"
-            assert sampler.draw(caption) == [expected]
+            assert suite.draw(caption) == [expected]
 
 
 def test_guided_and_sampled_tokens_are_equal(tmp_path: Path, monkeypatch, own_text):
@@ -90,10 +92,10 @@ def test_guided_and_sampled_tokens_are_equal(tmp_path: Path, monkeypatch, own_te
     texts, codes, seed = BASE["num_text_tokens"] + BASE["text_seq_len"], PICTURES["num_tokens"], 11
     # The package counts text and image tokens together.
     kept = max(int((1 - 0.9) * (texts + codes)), 1)
-    with served.sampler(package) as sampler:
+    with served.suite(package) as suite:
         expected = generate(dalle, monkeypatch, CAPTIONS[0], filter_thres=1.0, cond_scale=3.0)
-        assert sampler.draw(CAPTIONS[0], guidance_scale=3.0) == [expected]
-        assert sampler.draw(CAPTIONS[0], given=expected[:10], guidance_scale=3.0) == [expected]
+        assert suite.draw(CAPTIONS[0], guidance_scale=3.0) == [expected]
+        assert suite.draw(CAPTIONS[0], given=expected[:10], guidance_scale=3.0) == [expected]
         positions = iter(range(1 << 20))
         monkeypatch.setattr(
             original,
@@ -101,4 +103,25 @@ def test_guided_and_sampled_tokens_are_equal(tmp_path: Path, monkeypatch, own_te
             lambda logits, temperature, dim: torch.tensor([texts + served.fall((logits[0, texts:] / temperature).softmax(-1), seed, next(positions))]),
         )
         expected = generate(dalle, monkeypatch, CAPTIONS[1], filter_thres=0.9, temperature=0.8, cond_scale=2.0)
-        assert sampler.draw(CAPTIONS[1], seeds=[seed], temperature=0.8, top_k=kept, guidance_scale=2.0) == [expected]
+        assert suite.draw(CAPTIONS[1], seeds=[seed], temperature=0.8, top_k=kept, guidance_scale=2.0) == [expected]
+
+
+def test_a_prompt_becomes_the_same_picture(tmp_path: Path, monkeypatch):
+    """With the package's default vocabulary."""
+    from dalle_pytorch import tokenizer
+
+    options = dict(CONFIGURATIONS["masks"], num_text_tokens=tokenizer.tokenizer.vocab_size)
+    dalle = model(options)
+    decode = dalle.vae.decode
+    folder = save(dalle, options, tmp_path / "checkpoint")
+    (folder / "tokenizer.json").unlink()
+    shutil.copy(Path(tokenizer.__file__).parent / "data/bpe_simple_vocab_16e6.txt", folder)
+    package = served.imported(folder, tmp_path / "package")
+    prompt = "A painting of an avocado armchair; it's 4k!"
+    text = tokenizer.tokenizer.encode(prompt)[: BASE["text_seq_len"]]
+    expected = generate(dalle, monkeypatch, text, filter_thres=1.0)
+    with served.suite(package) as suite:
+        made = suite.generate(prompt)
+        assert (made.text, made.tokens) == (text, expected)
+        hold_pixels(made.pixels, decode(torch.tensor([expected])) / 2 + 0.5, down=False)
+        suite.hold_texts(tokenizer.tokenizer.encode)

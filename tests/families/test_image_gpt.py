@@ -37,6 +37,11 @@ def complete(gpt: torch.nn.Module, given: list[int], choose) -> list[int]:
     return ids[1:]
 
 
+def painted(colours: np.ndarray, tokens: list[int]) -> np.ndarray:
+    """The picture of tokens, as the original's own pages make it."""
+    return np.rint(127.5 * (colours[tokens] + 1)).astype(np.uint8).reshape(1, GRID, GRID, 3)
+
+
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu_new"])
 def test_tokens_and_pixels_are_equal(activation: str, tmp_path: Path):
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -55,13 +60,16 @@ def test_tokens_and_pixels_are_equal(activation: str, tmp_path: Path):
         return served.fall(logits[0].softmax(-1), 7, place)
 
     given = torch.randint(0, COLOURS, (GRID * GRID // 2,)).tolist()
-    with served.sampler(package) as sampler:
+    with served.suite(package) as suite:
         expected = complete(gpt, [], greedy)
         assert len(set(expected)) > 5, "the tokens are much alike"
-        assert sampler.draw([]) == [expected]
-        assert sampler.draw([], given=given) == [complete(gpt, given, greedy)]
+        assert suite.draw([]) == [expected]
+        made = suite.generate("")
+        assert (made.text, made.tokens) == ([], expected)
+        assert (made.pixels == painted(colours, expected)).all()
+        assert suite.draw([], given=given) == [complete(gpt, given, greedy)]
         expected = complete(gpt, given, sampled)
-        assert sampler.draw([], seeds=[7], given=given, temperature=0.8, top_k=20, top_p=0.9) == [expected]
+        assert suite.draw([], seeds=[7], given=given, temperature=0.8, top_k=20, top_p=0.9) == [expected]
     pixels = Graph(package / "decoder.onnx")(np.array([expected]))
-    assert (pixels == np.rint(127.5 * (colours[expected] + 1)).astype(np.uint8).reshape(1, GRID, GRID, 3)).all()
+    assert (pixels == painted(colours, expected)).all()
     assert (Graph(package / "encoder.onnx")(pixels) == [expected]).mean() > 0.99

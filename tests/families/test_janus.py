@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import served
 import torch
+from test_pictures import hold_pixels
 
 GRID = 6
 START, PAD, IMAGE, USER, ASSISTANT, COLON = 1, 0, 3, 7, 8, 9
@@ -72,16 +73,35 @@ def save(janus: torch.nn.Module, folder: Path) -> Path:
     return folder
 
 
+def generate(janus: torch.nn.Module, text: list[int]) -> list[int]:
+    """The tokens of the original's own generation, the most likely one each time."""
+    ids = torch.tensor([text])
+    return janus.generate(ids, attention_mask=torch.ones_like(ids), generation_mode="image", do_sample=False, guidance_scale=5.0)[0].tolist()
+
+
 @pytest.mark.parametrize("key_heads", [2, 4])
 def test_guided_tokens_are_equal(key_heads: int, tmp_path: Path):
     janus = model(key_heads)
     package = served.imported(save(janus, tmp_path / "checkpoint"), tmp_path / "package")
-    with served.sampler(package) as sampler:
+    with served.suite(package) as suite:
         for caption in CAPTIONS:
-            ids = torch.tensor([[START, USER, *caption, ASSISTANT, COLON, IMAGE]])
-            mask = torch.ones_like(ids)
-            made = janus.generate(ids, attention_mask=mask, generation_mode="image", do_sample=False, guidance_scale=5.0)
-            expected = made[0].tolist()
+            expected = generate(janus, [START, USER, *caption, ASSISTANT, COLON, IMAGE])
             assert len(expected) == GRID * GRID and len(set(expected)) > 5, "the tokens are much alike"
-            assert sampler.draw(caption, guidance_scale=5.0) == [expected]
-            assert sampler.draw(caption, guidance_scale=5.0, given=expected[:15]) == [expected]
+            assert suite.draw(caption, guidance_scale=5.0) == [expected]
+            assert suite.draw(caption, guidance_scale=5.0, given=expected[:15]) == [expected]
+
+
+def test_a_prompt_becomes_the_same_picture(tmp_path: Path):
+    from transformers import PreTrainedTokenizerFast
+
+    janus = model(2)
+    folder = save(janus, tmp_path / "checkpoint")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    prompt = "w33 nothing w21: w90"
+    text = tokenizer.encode(f"<｜begin▁of▁sentence｜><|User|>: {prompt}\n\n<|Assistant|>:<begin_of_image>")
+    assert text == [START, USER, COLON, 33, 2, 21, COLON, 90, ASSISTANT, COLON, IMAGE]
+    expected = generate(janus, text)
+    with served.suite(served.imported(folder, tmp_path / "package")) as suite:
+        made = suite.generate(prompt, guidance_scale=5.0)
+        assert (made.text, made.tokens) == (text[2:-3], expected)
+        hold_pixels(made.pixels, janus.model.vqmodel.decode(torch.tensor([expected])) / 2 + 0.5, down=True)

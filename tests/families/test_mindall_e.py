@@ -3,19 +3,19 @@
 The original is no package. `Original` computes what its transformer does, under the keys that it saves.
 """
 
-import json
+import shutil
 from pathlib import Path
 
 import originals
 import pytest
 import served
 import torch
-from conftest import Graph
 from test_pictures import CODES, decoded, hold_pixels, taming
 from torch import nn
 
 GRID, WIDTH, HEADS, LAYERS = 6, 64, 4, 3
-LENGTH, WORDS, PAD = 8, 40, 39
+LENGTH, WORDS, PAD = 8, 500, 1
+FILES = ["vocab.json", "merges.txt"]
 CAPTIONS = [[5, 9, 33], [7, 1, 20, 30, 3, 12, 8, 2]]
 
 
@@ -61,12 +61,20 @@ def save(original: Original, vqgan: nn.Module, approximate: bool, folder: Path) 
     torch.save({"state_dict": original.state_dict()}, folder / "stage2_last.ckpt")
     torch.save({"state_dict": vqgan.state_dict()}, folder / "stage1_last.ckpt")
     (folder / "config.yaml").write_text(f"stage2:\n  hparams:\n    n_heads: {HEADS}\n    gelu_use_approx: {str(approximate).lower()}\n")
-    # The pad is not in the file: the original adds it behind all others.
-    pieces = ["[UNK]", *(f"{letter}</w>" for letter in "abcdefghijklmnopqrs"), *"abcdefghijklmnopqrs"]
-    assert len(pieces) == PAD
-    (folder / "tokenizer/bpe-16k-vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    (folder / "tokenizer/bpe-16k-merges.txt").write_text("#version: 0.2\n")
+    for name in FILES:
+        shutil.copy(served.VOCABULARIES / f"char-{name}", folder / f"tokenizer/bpe-16k-{name}")
     return folder
+
+
+def encoder(folder: Path):
+    """The original's `build_tokenizer`; text that looks like a special token is text."""
+    from tokenizers import CharBPETokenizer
+
+    made = CharBPETokenizer.from_file(*(str(folder / f"tokenizer/bpe-16k-{name}") for name in FILES), unk_token="[UNK]", lowercase=True)
+    made.add_special_tokens(["[PAD]"])
+    assert made.token_to_id("[PAD]") == PAD
+    made._tokenizer.encode_special_tokens = True
+    return lambda caption: made.encode(caption).ids
 
 
 def generate(original: Original, caption: list[int], choose) -> list[int]:
@@ -91,12 +99,17 @@ def test_tokens_and_pixels_are_equal(approximate: bool, tmp_path: Path):
         best[1:][best.cumsum(-1)[:-1] >= 0.9] = 0
         return served.fall(torch.zeros_like(shares).scatter(0, order, best), 7, place)
 
-    with served.sampler(package) as sampler:
+    with served.suite(package) as suite:
         for caption in CAPTIONS:
             expected = generate(original, caption, lambda logits, _: int(logits.argmax()))
             assert len(set(expected)) > 5, "the tokens are much alike"
-            assert sampler.draw(caption) == [expected]
+            assert suite.draw(caption) == [expected]
         expected = generate(original, CAPTIONS[0], sampled)
-        assert sampler.draw(CAPTIONS[0], seeds=[7], temperature=0.8, top_k=24, top_p=0.9) == [expected]
-    ids = torch.tensor([expected])
-    hold_pixels(Graph(package / "decoder.onnx")(ids.numpy()), decoded(vqgan, ids, GRID, GRID), down=True)
+        assert suite.draw(CAPTIONS[0], seeds=[7], temperature=0.8, top_k=24, top_p=0.9) == [expected]
+        encode, prompt = encoder(tmp_path / "checkpoint"), "A painting of an avocado armchair; it's 4k!"
+        text = encode(prompt)[:LENGTH]
+        expected = generate(original, text, lambda logits, _: int(logits.argmax()))
+        made = suite.generate(prompt)
+        assert (made.text, made.tokens) == (text, expected)
+        hold_pixels(made.pixels, decoded(vqgan, torch.tensor([expected]), GRID, GRID), down=True)
+        suite.hold_texts(encode)
