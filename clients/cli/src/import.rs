@@ -30,6 +30,10 @@ pub(crate) struct Import {
     #[arg(long, value_name = "CHECKPOINT")]
     ranker: Option<PathBuf>,
 
+    /// The text encoder of a model that reads captions with one of another project: for LlamaGen, the folder of flan-t5-xl
+    #[arg(long, value_name = "DIR")]
+    text_encoder: Option<PathBuf>,
+
     /// The package's name, by which requests ask for it, so that two packages of a family can be served together: 1 to 64 of a-z, 0-9, '.', '_', '-'
     #[arg(long)]
     name: Option<String>,
@@ -101,6 +105,7 @@ impl Import {
         let options = ImportOptions {
             family: self.family,
             ranker: self.ranker,
+            text_encoder: self.text_encoder,
             name: self.name,
             version: self.version,
             license: self.license,

@@ -84,7 +84,15 @@ const SIGNS: [Sign; 12] = [
         &[&["transformer.h.0.attn.c_attn.weight", "transformer.wpe.weight"]],
     ),
     sign(Family::MinDallE, "mindall-e", &[], &[&["tok_emb_img.weight", "tok_emb_txt.weight", "head_img.weight"]]),
-    sign(Family::LlamaGen, "llamagen", &[], &[&["layers.0.attention.wqkv.weight", "cls_embedding.uncond_embedding"]]),
+    sign(
+        Family::LlamaGen,
+        "llamagen",
+        &[],
+        &[
+            &["layers.0.attention.wqkv.weight", "cls_embedding.uncond_embedding"],
+            &["layers.0.attention.wqkv.weight", "cls_embedding.embedding_table.weight"],
+        ],
+    ),
     sign(Family::Emu3, "emu3", &["emu3", "Emu3"], &[]),
     sign(
         Family::Chameleon,
@@ -127,8 +135,16 @@ impl FromStr for Family {
 
 impl Family {
     /// Those whose checkpoints become packages.
-    pub(crate) const IMPORTED: [Self; 7] =
-        [Self::Dalle, Self::DallePytorch, Self::Janus, Self::MinDalle, Self::RuDalle, Self::ImageGpt, Self::MinDallE];
+    pub(crate) const IMPORTED: [Self; 8] = [
+        Self::Dalle,
+        Self::DallePytorch,
+        Self::Janus,
+        Self::MinDalle,
+        Self::RuDalle,
+        Self::ImageGpt,
+        Self::MinDallE,
+        Self::LlamaGen,
+    ];
 
     /// The family that the configuration names (`family`, or Hugging Face's `model_type`), or that the keys are known of.
     pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {

@@ -28,6 +28,7 @@ mod image_gpt;
 mod janus;
 mod layers;
 mod llama;
+mod llamagen;
 mod mask;
 mod matmul;
 mod min_dalle;
@@ -41,6 +42,7 @@ mod rudalle;
 mod staging;
 mod storage;
 pub mod synthetic;
+mod t5;
 mod tensor;
 pub mod tokenizer;
 mod transformer;
@@ -79,6 +81,11 @@ pub fn import(
     let given = Checkpoint::open(checkpoint)?;
     let family = options.family.map_or_else(|| Family::of(&given), Ok)?;
     outside(checkpoint, out)?;
+    if let Some(path) = options.text_encoder.as_ref().filter(|_| family != Family::LlamaGen) {
+        let expected =
+            format!("no text encoder of another project, as families other than {} read none", Family::LlamaGen);
+        return Err(Error::File { path: path.clone(), expected, found: format!("one for {family}") });
+    }
     let clip = options.ranker.as_deref().map(ranker::Source::open).transpose()?;
     let staging = Staging::new(out, options.overwrite)?;
     let (clip_bytes, mut family_bytes) = (clip.as_ref().map_or(0, ranker::Source::bytes), 0);
@@ -106,6 +113,7 @@ pub fn import(
         Family::RuDalle => rudalle::import(&given, staging.dir(), options, progress)?,
         Family::ImageGpt => image_gpt::import(&given, staging.dir(), options, progress)?,
         Family::MinDallE => mindall_e::import(&given, staging.dir(), options, progress)?,
+        Family::LlamaGen => llamagen::import(&given, staging.dir(), options, progress)?,
         other => {
             let known = Family::IMPORTED;
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));

@@ -11,6 +11,8 @@ pub struct ImportOptions {
     pub family: Option<Family>,
     /// A checkpoint of CLIP that becomes the package's ranker, in the place of the one that the model may have: a file, or a folder of them.
     pub ranker: Option<PathBuf>,
+    /// The text encoder of a model that reads captions with one of another project (LlamaGen: T5), a folder in Hugging Face's layout; none: it has none.
+    pub text_encoder: Option<PathBuf>,
     /// The package's name, by which callers ask for it: lower-case letters, digits, `.`, `_`, `-`; at most 64. None: that of the checkpoint or its family.
     pub name: Option<String>,
     /// The model's own version; none: that of the checkpoint, or 1.
@@ -32,6 +34,7 @@ impl Default for ImportOptions {
         Self {
             family: None,
             ranker: None,
+            text_encoder: None,
             name: None,
             version: None,
             license: None,

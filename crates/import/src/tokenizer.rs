@@ -39,6 +39,13 @@ pub fn tokenizer_json(path: &Path) -> Result<Value, Error> {
     Ok(tokenizer)
 }
 
+/// Puts what DeepFloyd's IF, and those after it, do to a caption before what the vocabulary of a text encoder does.
+pub(crate) fn caption(tokenizer: &mut Value) {
+    let mut steps = clean::caption();
+    steps.extend(Some(tokenizer["normalizer"].take()).filter(|own| !own.is_null()));
+    tokenizer["normalizer"] = clean::all(steps);
+}
+
 /// The vocabulary beside weights whose own configuration does not say which it is, by its name: `tokenizer.json`, CLIP's, or YouTokenToMe's.
 pub(crate) fn beside(checkpoint: &Checkpoint) -> Result<(PathBuf, Value), Error> {
     let (json, path) = if let Some(path) = checkpoint.file(&[JSON]) {

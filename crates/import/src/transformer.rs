@@ -15,7 +15,7 @@ use crate::{
     tensor::Tensor,
 };
 
-pub(crate) use encoder::Encoder;
+pub(crate) use encoder::{Encoder, Projection};
 pub(crate) use parts::{
     Attention, Count, CrossAttention, Embedding, Geometry, Head, ImageEmbedding, Layer, Mlp, Pairs, Rotary, Streams,
 };
@@ -64,6 +64,11 @@ impl Transformer {
                 let (table, ids, value) = one_table(&mut graph, ids, &embedding.text, &image, geometry.text_length)?;
                 let position = position(&mut graph)?;
                 (graph.gather(&table, &ids), position, Some((value, image)))
+            }
+            ImageEmbedding::Alone(image) => {
+                let ids = [&token_ids, &positions];
+                let (hidden, value) = given_text(&mut graph, ids, &image, geometry.text_length)?;
+                (hidden, position(&mut graph)?, Some((value, image)))
             }
             ImageEmbedding::Codes { codes, layers, activation } => {
                 let ids = [&token_ids, &positions];
@@ -226,6 +231,22 @@ fn one_table(
     let ids = graph.add(token_ids, &offset);
     let [_, image] = tables;
     Ok((table, ids, image))
+}
+
+/// Text as the graph's input `embeddings`, image from a table, which is given too.
+fn given_text(
+    graph: &mut Graph,
+    [token_ids, positions]: [&Value; 2],
+    image: &Tensor,
+    text_length: usize,
+) -> Result<(Value, Value), Error> {
+    let text = graph.input("embeddings", DataType::Float, &[Axis::Free("n"), Axis::Of(image.shape[1])]);
+    let is_image = is_image(graph, positions, text_length)?;
+    let (zero, table) = (graph.int(0)?, graph.weight(image)?);
+    let image_ids = graph.op("Where", &[&is_image, token_ids, &zero], &[]);
+    let image = graph.gather(&table, &image_ids);
+    let is_image = graph.reshape(&is_image, &[-1, 1])?;
+    Ok((graph.op("Where", &[&is_image, &image, &text], &[]), table))
 }
 
 /// Text from a table, image from codes through layers: each row has both, and takes its own.

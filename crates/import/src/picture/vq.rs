@@ -127,7 +127,7 @@ impl Vq {
 
     /// What training alone needs, and the wavelets' filters, which are Haar's.
     pub(crate) fn unused(key: &str) -> bool {
-        key.starts_with("loss.") || key.starts_with("decoder.idwt.")
+        key.starts_with("loss.") || key.starts_with("decoder.idwt.") || key == "quantize.codebook_used"
     }
 
     /// Whether the checkpoint has an encoder.

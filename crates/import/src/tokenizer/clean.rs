@@ -87,6 +87,13 @@ pub(super) fn strip() -> Value {
     json!({"type": "Strip", "strip_left": true, "strip_right": true})
 }
 
+/// Placeholder.
+pub(super) fn caption() -> Vec<Value> {
+    let mut steps = lower().to_vec();
+    steps.push(strip());
+    steps
+}
+
 /// What ftfy and CLIP's own cleaning do to text that was not garbled: entities, terminal escapes, ligatures, widths, quotes, control characters, composition.
 pub(super) fn ftfy() -> Vec<Value> {
     let mut steps: Vec<Value> =

@@ -63,6 +63,8 @@ pub(crate) struct Embedding {
 pub(crate) enum ImageEmbedding {
     /// \[codebook and ids that are not drawn, width\]
     Table(Tensor),
+    /// As [`ImageEmbedding::Table`]; the text's are given to the graph, so that [`Embedding::text`] is not used (LlamaGen).
+    Alone(Tensor),
     /// Codes \[codebook, code width\] through layers, with an activation between them (Janus).
     Codes { codes: Tensor, layers: Vec<Linear>, activation: Activation },
 }
