@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -31,11 +32,19 @@ struct Entry<'a> {
     label: &'a str,
     probability: f32,
     clip_score: f32,
+    unknown_words: &'a [String],
+    nearest_words: &'a [String],
 }
 
 impl<'a> From<&'a Label> for Entry<'a> {
     fn from(label: &'a Label) -> Self {
-        Self { label: &label.label, probability: label.probability, clip_score: label.clip_score }
+        Self {
+            label: &label.label,
+            probability: label.probability,
+            clip_score: label.clip_score,
+            unknown_words: &label.unknown_words,
+            nearest_words: &label.nearest_words,
+        }
     }
 }
 
@@ -44,6 +53,7 @@ impl Classify {
         let image = std::fs::read(&self.image).map_err(|source| Error::Read { path: self.image.clone(), source })?;
         let gateway = self.target.open().await?;
         let labels = gateway.client.classify(image, self.labels).await?;
+        warn(&labels);
         if self.json {
             output::print_json(&labels.iter().map(Entry::from).collect::<Vec<_>>())?;
         } else {
@@ -53,5 +63,15 @@ impl Classify {
             output::print(&output::table(&labels.iter().map(row).collect::<Vec<_>>()))?;
         }
         gateway.close().await
+    }
+}
+
+/// Tells which words were not taught, each once.
+fn warn(labels: &[Label]) {
+    let words = |l: &Label| l.unknown_words.iter().cloned().zip(l.nearest_words.iter().cloned()).collect::<Vec<_>>();
+    let found: BTreeMap<String, String> = labels.iter().flat_map(words).collect();
+    let (words, nearest): (Vec<String>, Vec<String>) = found.into_iter().unzip();
+    if !words.is_empty() {
+        eprintln!("{}", output::visible(&output::untaught(&words, &nearest)));
     }
 }

@@ -32,8 +32,8 @@ const QUALITY: u32 = 90;
     after_help = "Example: easel generate an armchair in the shape of an avocado --candidates 16 --keep 4 --seed 7"
 )]
 pub(crate) struct Generate {
-    /// Caption; several words need no quotes. A model that reads no captions completes --image without one
-    #[arg(value_name = "PROMPT", required_unless_present_any = ["text_tokens", "image"])]
+    /// Caption; several words need no quotes. A model that reads no captions draws without one
+    #[arg(value_name = "PROMPT")]
     prompt: Vec<String>,
 
     /// Caption as tokens of the sampler's vocabulary: nothing is tokenized; PROMPT, if there is one, is what CLIP ranks by
@@ -275,7 +275,7 @@ async fn draw(gateway: &Gateway, request: easel_client::Generate, view: &mut Vie
 
 fn warn(started: &Started, view: &View) {
     if !started.unknown_words.is_empty() {
-        view.say(&format!("the model was not taught: {}", unknown(started)));
+        view.say(&output::untaught(&started.unknown_words, &started.nearest_words));
     }
     if started.truncated {
         let read = started.text_tokens.len();
@@ -284,16 +284,6 @@ fn warn(started: &Started, view: &View) {
             output::count(read, "token")
         ));
     }
-}
-
-/// The words, each with the nearest that was taught, if there is one.
-fn unknown(started: &Started) -> String {
-    let nearest = started.nearest_words.iter().map(String::as_str).chain(std::iter::repeat(""));
-    let told = |(word, nearest): (&String, &str)| match nearest {
-        "" => word.clone(),
-        nearest => format!("{word} (did you mean {nearest}?)"),
-    };
-    started.unknown_words.iter().zip(nearest).map(told).collect::<Vec<_>>().join(", ")
 }
 
 /// The result for people.

@@ -57,6 +57,17 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
+/// Words that the model was not taught, each with the nearest that was, if there is one.
+pub(crate) fn untaught(words: &[String], nearest: &[String]) -> String {
+    let nearest = nearest.iter().map(String::as_str).chain(std::iter::repeat(""));
+    let told = |(word, nearest): (&String, &str)| match nearest {
+        "" => word.clone(),
+        nearest => format!("{word} (did you mean {nearest}?)"),
+    };
+    let told: Vec<String> = words.iter().zip(nearest).map(told).collect();
+    format!("the model was not taught: {}", told.join(", "))
+}
+
 /// Bytes for people: "1.5 GiB".
 pub(crate) fn bytes(bytes: u64) -> String {
     let (mut value, mut units) = (bytes as f64, ["B", "KiB", "MiB", "GiB"].iter());

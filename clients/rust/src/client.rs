@@ -40,6 +40,10 @@ pub struct Label {
     pub probability: f32,
     /// The cosine of picture and label.
     pub clip_score: f32,
+    /// Words of the label that the model was not taught, as far as the package can tell.
+    pub unknown_words: Vec<String>,
+    /// One for each of `unknown_words`: the word that the model was taught whose spelling is nearest; empty when none is near.
+    pub nearest_words: Vec<String>,
 }
 
 /// Points on the unit sphere of CLIP's joint space: the cosine of two is their dot product.
@@ -144,6 +148,8 @@ impl Client {
             label: entry.label,
             probability: entry.probability,
             clip_score: entry.clip_score,
+            unknown_words: entry.unknown_words,
+            nearest_words: entry.nearest_words,
         };
         Ok(answer.entries.into_iter().map(label).collect())
     }

@@ -2419,7 +2419,8 @@ pub struct GenerateRequest {
     /// A name from ListPackages; empty: the default.
     #[prost(string, tag = "1")]
     pub package: ::prost::alloc::string::String,
-    /// The caption. UTF-8, not empty unless text_tokens are given.
+    /// The caption. UTF-8. Not empty, unless text_tokens are given or the package reads no captions (its text_length is 0); there it is empty, unless the
+    /// package has CLIP, which ranks by it.
     #[prost(string, tag = "2")]
     pub prompt: ::prost::alloc::string::String,
     /// The caption as tokens of the sampler's vocabulary, instead of a tokenized prompt. If there is a prompt as well, it is used for the ranking.
@@ -2718,6 +2719,12 @@ pub mod gateway_service_classify_response {
         pub probability: f32,
         #[prost(float, tag = "3")]
         pub clip_score: f32,
+        /// Words of the label that the model was not taught, as in Started.
+        #[prost(string, repeated, tag = "4")]
+        pub unknown_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+        /// One for each of unknown_words, as in Started.
+        #[prost(string, repeated, tag = "5")]
+        pub nearest_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use easel_proto::v1::{
     ClassifyRequest, EmbedRequest, Embedding, GatewayServiceClassifyRequest, GatewayServiceClassifyResponse,
     GatewayServiceEmbedRequest, GatewayServiceEmbedResponse, GenerateRequest, Limits, Package, TextTokens,
-    TokenizeRequest, Vocabulary, gateway_service_classify_response::Entry,
+    TokenizeRequest, TokenizeResponse, Vocabulary, gateway_service_classify_response::Entry,
 };
 use easel_server::status::invalid;
 use easel_server::{Deadline, Load, StatusReporter};
@@ -90,18 +90,22 @@ impl Gateway {
         let package = self.ranking_package(&request.package, deadline).await?;
         let decoded = self.edge.decode(request.image, "image").await?;
         let count = request.labels.len();
+        let read = self.tokenize(&package, &request.labels, deadline).await?;
         let ask = ClassifyRequest {
             package: Some(packages::reference(&package)),
             picture: Some(decoded.picture.clone()),
-            labels: self.tokenize(&package, &request.labels, deadline).await?,
+            labels: read.iter().map(ids).collect(),
         };
         let answer = self.stages.classify(ask, deadline).await.inspect_err(|status| self.packages.doubt(status))?;
         if answer.probabilities.len() != count || answer.clip_scores.len() != count {
             return Err(fault::broken(Stage::Ranker, "gave another number of probabilities than there are labels"));
         }
         let values = answer.probabilities.into_iter().zip(answer.clip_scores);
-        let entry = |(label, (probability, clip_score))| Entry { label, probability, clip_score };
-        let mut entries: Vec<Entry> = request.labels.into_iter().zip(values).map(entry).collect();
+        let entry = |((label, read), (probability, clip_score)): ((String, TokenizeResponse), _)| {
+            let TokenizeResponse { unknown_words, nearest_words, .. } = read;
+            Entry { label, probability, clip_score, unknown_words, nearest_words }
+        };
+        let mut entries: Vec<Entry> = request.labels.into_iter().zip(read).zip(values).map(entry).collect();
         let likely = |a: &Entry, b: &Entry| -> Ordering {
             b.probability.total_cmp(&a.probability).then(b.clip_score.total_cmp(&a.clip_score))
         };
@@ -137,8 +141,8 @@ impl Gateway {
         texts: &[String],
         deadline: Deadline,
     ) -> Result<Vec<Embedding>, Status> {
-        let tokens = self.tokenize(package, texts, deadline).await?;
-        let ask = EmbedRequest { package: Some(packages::reference(package)), texts: tokens, pictures: Vec::new() };
+        let texts_read = self.tokenize(package, texts, deadline).await?.iter().map(ids).collect();
+        let ask = EmbedRequest { package: Some(packages::reference(package)), texts: texts_read, pictures: Vec::new() };
         let answer = self.stages.embed(ask, deadline).await.inspect_err(|status| self.packages.doubt(status))?;
         match answer.texts.len() == texts.len() {
             true => Ok(answer.texts),
@@ -166,15 +170,14 @@ impl Gateway {
         package: &Package,
         texts: &[String],
         deadline: Deadline,
-    ) -> Result<Vec<TextTokens>, Status> {
+    ) -> Result<Vec<TokenizeResponse>, Status> {
         let ask = |prompt: &String| {
             let (package, vocabulary) = (Some(packages::reference(package)), Vocabulary::Ranker.into());
             TokenizeRequest { package, prompt: prompt.clone(), vocabulary }
         };
         let asked: Vec<TokenizeRequest> = texts.iter().map(ask).collect();
         let tokenized = stream::iter(asked).map(|ask| async {
-            let answer = self.stages.tokenize(ask, deadline).await.inspect_err(|status| self.packages.doubt(status))?;
-            Ok(TextTokens { ids: answer.tokens.iter().map(|token| token.id).collect() })
+            self.stages.tokenize(ask, deadline).await.inspect_err(|status| self.packages.doubt(status))
         });
         tokenized.buffered(AT_ONCE).try_collect().await
     }
@@ -191,6 +194,11 @@ impl Gateway {
             false => Err(invalid(field, format!("expected at most {}, found {count}", self.limits.max_labels))),
         }
     }
+}
+
+/// A text as the ranker takes it.
+fn ids(read: &TokenizeResponse) -> TextTokens {
+    TextTokens { ids: read.tokens.iter().map(|token| token.id).collect() }
 }
 
 impl StatusReporter for Gateway {

@@ -21,6 +21,7 @@ fn what_the_gateway_refuses_is_named_as_it_was_typed() {
         (&["a red car", "--package", "none"], "--package: "),
         (&["--text-tokens", "999999"], "--text-tokens: "),
         (&["  "], "PROMPT: "),
+        (&[], "PROMPT: "),
         (&["--image", "a.png", "--keep-rows", "1"], "PROMPT: "),
     ] {
         let output = at_suite(folder.path(), &[&["generate"], arguments].concat());
@@ -36,8 +37,7 @@ fn what_the_gateway_refuses_is_named_as_it_was_typed() {
 fn what_cannot_be_meant_is_refused_before_anything_starts() {
     let folder = tempdir().unwrap();
     for arguments in [
-        &["generate"][..],
-        &["generate", "a red car", "--candidates", "0"],
+        &["generate", "a red car", "--candidates", "0"][..],
         &["generate", "a red car", "--image", "a.png"],
         &["generate", "a red car", "--redraw-from", "4"],
         &["generate", "a red car", "--timeout-seconds", "-0.0"],

@@ -156,7 +156,12 @@ impl GatewayService for Script {
     ) -> Result<Response<GatewayServiceClassifyResponse>, Status> {
         use easel_proto::v1::gateway_service_classify_response::Entry;
         let request = request.into_inner();
-        let entries = request.labels.into_iter().map(|label| Entry { label, probability: 0.5, clip_score: 0.1 });
+        let entries = request.labels.into_iter().map(|label| Entry {
+            label,
+            probability: 0.5,
+            clip_score: 0.1,
+            ..Entry::default()
+        });
         Ok(Response::new(GatewayServiceClassifyResponse { entries: entries.collect() }))
     }
 

@@ -29,6 +29,12 @@ async fn labels_come_back_most_likely_first() {
     let order: Vec<&str> = entries.iter().map(|entry| entry.label.as_str()).collect();
     assert_eq!(order, ["one two three", "one two", "one"]);
     assert_eq!((entries[0].probability, entries[0].clip_score), (0.5, 3.0));
+    for entry in &entries {
+        assert_eq!(
+            (&entry.unknown_words[..], &entry.nearest_words[..]),
+            (&["avocado".to_owned()][..], &["avocados".to_owned()][..])
+        );
+    }
     let seen = suite.script.seen();
     assert!(seen.tokenized.iter().all(|asked| asked.vocabulary() == Vocabulary::Ranker));
 }

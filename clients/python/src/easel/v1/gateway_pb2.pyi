@@ -264,14 +264,18 @@ class GatewayServiceClassifyRequest(_message.Message):
 class GatewayServiceClassifyResponse(_message.Message):
     __slots__ = ("entries",)
     class Entry(_message.Message):
-        __slots__ = ("label", "probability", "clip_score")
+        __slots__ = ("label", "probability", "clip_score", "unknown_words", "nearest_words")
         LABEL_FIELD_NUMBER: _ClassVar[int]
         PROBABILITY_FIELD_NUMBER: _ClassVar[int]
         CLIP_SCORE_FIELD_NUMBER: _ClassVar[int]
+        UNKNOWN_WORDS_FIELD_NUMBER: _ClassVar[int]
+        NEAREST_WORDS_FIELD_NUMBER: _ClassVar[int]
         label: str
         probability: float
         clip_score: float
-        def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ..., clip_score: _Optional[float] = ...) -> None: ...
+        unknown_words: _containers.RepeatedScalarFieldContainer[str]
+        nearest_words: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ..., clip_score: _Optional[float] = ..., unknown_words: _Optional[_Iterable[str]] = ..., nearest_words: _Optional[_Iterable[str]] = ...) -> None: ...
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[GatewayServiceClassifyResponse.Entry]
     def __init__(self, entries: _Optional[_Iterable[_Union[GatewayServiceClassifyResponse.Entry, _Mapping]]] = ...) -> None: ...
