@@ -3,19 +3,23 @@
 The original is no package. `Original` computes what its transformer does, under the keys that it saves, and `generate` what its sampling does; T5 is transformers' own.
 """
 
+import html
+import html.parser
 import json
+import re
+import urllib.parse
 from pathlib import Path
 
 import originals
 import pytest
 import served
 import torch
-from conftest import Graph
 from test_pictures import CODES, LLAMAGEN, hold_pixels
 from torch import nn
 
 GRID, FACTOR, WIDTH, HEADS, LAYERS, INNER = 6, 2, 64, 4, 3, 96
-LENGTH, FEATURES, WORDS, END = 40, 32, 50, 1
+LENGTH, FEATURES, END = 40, 32, 1
+PIECES = ["<pad>", "</s>", "<unk>", "▁", *map(chr, range(33, 127))]
 CLASSES = 10
 CAPTIONS = [[5, 9, 33], [7, *range(10, 46), 3], []]
 
@@ -98,7 +102,7 @@ def reader() -> nn.Module:
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(
-        vocab_size=WORDS, d_model=FEATURES, d_kv=12, num_heads=3, d_ff=48, num_layers=3, feed_forward_proj="gated-gelu", relative_attention_max_distance=30
+        vocab_size=len(PIECES), d_model=FEATURES, d_kv=12, num_heads=3, d_ff=48, num_layers=3, feed_forward_proj="gated-gelu", relative_attention_max_distance=30
     )
     model = originals.perturb(T5ForConditionalGeneration(config), 2.0)
     model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.mul_(5)
@@ -137,14 +141,14 @@ def save(original: Original, pictures: nn.Module, folder: Path, **config: int) -
 def save_reader(t5: nn.Module, folder: Path) -> Path:
     t5.save_pretrained(folder, max_shard_size="40KB")
     assert len(list(folder.glob("model-*.safetensors"))) > 1
-    special = ["<pad>", "</s>", "<unk>"]
     form = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
-    pieces = [[name, 0.0] for name in special] + [["▁", -2.0], *([chr(97 + i), -3.0 - i] for i in range(26))]
+    pieces = [[piece, -float(i)] for i, piece in enumerate(PIECES)]
     ends = {"id": "</s>", "ids": [END], "tokens": ["</s>"]}
+    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     tokenizer = {
         "version": "1.0",
-        "added_tokens": [{"id": i, "content": name, **form} for i, name in enumerate(special)],
-        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
+        "added_tokens": [{"id": i, "content": name, **form} for i, name in enumerate(PIECES[:3])],
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, space]},
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
@@ -155,6 +159,93 @@ def save_reader(t5: nn.Module, folder: Path) -> Path:
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     return folder
+
+
+class Text(html.parser.HTMLParser):
+    """What BeautifulSoup takes for the text of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+DASHES = r"[\u002D\u058A\u05BE\u1400\u1806\u2010-\u2015\u2E17\u2E1A\u2E3A\u2E3B\u2E40\u301C\u3030\u30A0\uFE31\uFE32\uFE58\uFE63\uFF0D]+"
+ADDRESSES = [
+    rf"\b((?:{scheme}:(?:\/{{1,3}}|[a-zA-Z0-9%])|[a-zA-Z0-9.\-]+[.](?:com|co|ru|net|org|edu|gov|it)[\w/-]*\b\/?(?!@)))" for scheme in ("https?", "www")
+]
+FILES = "png|jpg|jpeg|bmp|webp|eps|pdf|apk|mp4"
+
+
+def replaced(text: str, *pairs: tuple[str, str]) -> str:
+    for pattern, by in pairs:
+        text = re.sub(pattern, by, text)
+    return text
+
+
+def clean(text: str) -> str:
+    """The original's `clean_caption`, in the original's order."""
+    import ftfy
+
+    text = replaced(urllib.parse.unquote_plus(text).strip().lower(), ("<person>", "person"), *((address, "") for address in ADDRESSES))
+    text = replaced(
+        Text(text).text,
+        (r"@[\w\d]+\b", ""),
+        (r"[\u31c0-\u31ef]+|[\u31f0-\u31ff]+|[\u3200-\u32ff]+|[\u3300-\u33ff]+|[\u3400-\u4dbf]+|[\u4dc0-\u4dff]+|[\u4e00-\u9fff]+", ""),
+        (DASHES, "-"),
+        (r"[`´«»“”¨]", '"'),
+        (r"[‘’]", "'"),
+        (r"&quot;?", ""),
+        (r"&amp", ""),
+        (r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", " "),
+        (r"\d:\d\d\s+$", ""),
+        (r"\\n", " "),
+        (r"#\d{1,3}\b", ""),
+        (r"#\d{5,}\b", ""),
+        (r"\b\d{6,}\b", ""),
+        (rf"[\S]+\.(?:{FILES})", ""),
+        (r"[\"\']{2,}", '"'),
+        (r"[\.]{2,}", " "),
+        (r"[#®•©™&@·º½¾¿¡§~\)\(\]\[\}\{\|\\\/\*]{1,}", " "),
+        (r"\s+\.\s+", " "),
+    )
+    if len(re.findall(r"[-_]", text)) > 3:
+        text = re.sub(r"[-_]", " ", text)
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    text = replaced(
+        text,
+        (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""),
+        (r"\b[a-zA-Z]+\d+[a-zA-Z]+\b", ""),
+        (r"\b\d+[a-zA-Z]+\d+\b", ""),
+        (r"(worldwide\s+)?(free\s+)?shipping", ""),
+        (r"(free\s)?download(\sfree)?", ""),
+        (r"\bclick\b\s(?:for|on)\s\w+", ""),
+        (rf"\b(?:{FILES})(\simage[s]?)?", ""),
+        (r"\bpage\s+\d+\b", ""),
+        (r"\b\d*[a-zA-Z]+\d+[a-zA-Z]+\d+[a-zA-Z\d]*\b", " "),
+        (r"\b\d+\.?\d*[xх×]\d+\.?\d*\b", ""),
+        (r"\b\s+\:\s+", ": "),
+        (r"(\D[,\./])\b", r"\1 "),
+        (r"\s+", " "),
+        (r"^[\"\']([\w\W]+)[\"\']$", r"\1"),
+        (r"^[\'\_,\-\:;]", ""),
+        (r"[\'\_,\-\:\-\+]$", ""),
+        (r"^\.\S+$", ""),
+    )
+    return text.strip()
+
+
+def encoder(folder: Path):
+    """The original's tokenizer, behind its cleaning."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    return lambda caption: tokenizer.encode(clean(clean(caption)), add_special_tokens=False).ids
 
 
 def generate(original: Original, conditions: tuple[torch.Tensor, torch.Tensor], valid: torch.Tensor, scale: float, choose) -> list[int]:
@@ -180,19 +271,24 @@ def greedy(logits: torch.Tensor, _: int) -> int:
     return int(logits.argmax())
 
 
-def hold(package: Path, original: Original, pictures: nn.Module, captions: list, conditions) -> None:
+def hold(suite: served.Suite, original: Original, captions: list, conditions) -> None:
     """What the package draws is what the original does, greedy and sampled."""
-    with served.sampler(package) as sampler:
-        for scale in (1.0, 4.0):
-            for caption in captions:
-                expected = generate(original, *conditions(caption), scale, greedy)
-                assert len(set(expected)) > 5, "the tokens are much alike"
-                assert sampler.draw(caption, guidance_scale=scale) == [expected]
-        assert sampler.draw(caption, guidance_scale=scale, given=expected[:15]) == [expected]
-        expected = generate(original, *conditions(captions[0]), 3.0, sampled)
-        assert sampler.draw(captions[0], seeds=[7], temperature=0.8, top_k=24, top_p=0.9, guidance_scale=3.0) == [expected]
-    ids = torch.tensor([expected])
-    hold_pixels(Graph(package / "decoder.onnx")(ids.numpy()), pictures.decode(ids) / 2 + 0.5, down=False)
+    for scale in (1.0, 4.0):
+        for caption in captions:
+            expected = generate(original, *conditions(caption), scale, greedy)
+            assert len(set(expected)) > 5, "the tokens are much alike"
+            assert suite.draw(caption, guidance_scale=scale) == [expected]
+    assert suite.draw(caption, guidance_scale=scale, given=expected[:15]) == [expected]
+    expected = generate(original, *conditions(captions[0]), 3.0, sampled)
+    assert suite.draw(captions[0], seeds=[7], temperature=0.8, top_k=24, top_p=0.9, guidance_scale=3.0) == [expected]
+
+
+def hold_prompt(suite: served.Suite, prompt: str, text: list[int], original: Original, pictures: nn.Module, conditions) -> None:
+    """A prompt becomes the original's tokens and picture."""
+    expected = generate(original, *conditions(text), 3.0, greedy)
+    made = suite.generate(prompt, guidance_scale=3.0)
+    assert (made.text, made.tokens) == (text, expected)
+    hold_pixels(made.pixels, pictures.decode(torch.tensor([expected])) / 2 + 0.5, down=False)
 
 
 def test_pictures_of_captions_are_equal(tmp_path: Path):
@@ -205,7 +301,12 @@ def test_pictures_of_captions_are_equal(tmp_path: Path):
         read, valid = features(t5, caption)
         return (read, original.cls_embedding.uncond_embedding), valid
 
-    hold(package, original, pictures, CAPTIONS, conditions)
+    encode = encoder(tmp_path / "t5")
+    with served.suite(package) as suite:
+        hold(suite, original, CAPTIONS, conditions)
+        prompt = "<b>A photo</b> of an &quot;avocado&quot;  Armchair; it's 4K!"
+        hold_prompt(suite, prompt, encode(prompt)[: LENGTH - 1], original, pictures, conditions)
+        suite.hold_texts(encode)
 
 
 @pytest.mark.parametrize("key_heads", [2, 4])
@@ -217,7 +318,13 @@ def test_pictures_of_classes_are_equal(key_heads: int, tmp_path: Path):
     package = served.imported(save(original, pictures, tmp_path / "checkpoint", block_size=GRID * GRID), tmp_path / "package")
     ids = [Tokenizer.from_file(str(package / "tokenizer.json")).encode(text).ids for text in ("7", " 0 ", "10", "dog")]
     assert ids == [[7], [0], [CLASSES], [CLASSES]]
-    hold(package, original, pictures, [[7], [0]], lambda c: ((torch.tensor(c), torch.tensor([CLASSES])), torch.ones(1).bool()))
+
+    def conditions(label: list[int]):
+        return (torch.tensor(label), torch.tensor([CLASSES])), torch.ones(1).bool()
+
+    with served.suite(package) as suite:
+        hold(suite, original, [[7], [0]], conditions)
+        hold_prompt(suite, "3", [3], original, pictures, conditions)
 
 
 def test_a_model_of_captions_needs_its_text_encoder(tmp_path: Path):

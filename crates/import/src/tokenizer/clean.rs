@@ -64,9 +64,68 @@ const WIDTHS: [(u32, &str); 10] = [
     (0xffe8, "│←↑→↓■○"),
 ];
 
+/// Stands for a quotation mark at the start of a caption whose fellow is at the end: a code point of nobody's.
+const QUOTED: &str = "\u{e000}";
+const DOMAINS: &str = "com|co|ru|net|org|edu|gov|it";
+/// What Python's expressions take for a part of a word, and its bounds; the library's own count marks in, and numbers such as ² out.
+const WORD: &str = r"[\p{L}\p{N}_]";
+const BOUND: &str = r"(?:(?<![\p{L}\p{N}_])(?=[\p{L}\p{N}_])|(?<=[\p{L}\p{N}_])(?![\p{L}\p{N}_]))";
+/// What DeepFloyd's cleaning does before ftfy's.
+const BEFORE_FTFY: [(&str, &str); 18] = [
+    (r"@\w+\b", ""),
+    ("[\u{31c0}-\u{31ff}\u{3200}-\u{9fff}]+", ""),
+    (
+        "[\\-\u{58a}\u{5be}\u{1400}\u{1806}\u{2010}-\u{2015}\u{2e17}\u{2e1a}\u{2e3a}\u{2e3b}\u{2e40}\u{301c}\u{3030}\u{30a0}\u{fe31}\u{fe32}\u{fe58}\u{fe63}\u{ff0d}]+",
+        "-",
+    ),
+    ("[`´«»“”¨]", "\""),
+    ("[‘’]", "'"),
+    ("&quot;?", ""),
+    ("&amp", ""),
+    (r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", " "),
+    (r"\d:\d\d\s+\z", ""),
+    (r"\\n", " "),
+    (r"#\d{1,3}\b", ""),
+    (r"#\d{5,}\b", ""),
+    (r"\b\d{6,}\b", ""),
+    (r"\S+\.(?:png|jpg|jpeg|bmp|webp|eps|pdf|apk|mp4)", ""),
+    ("[\"']{2,}", "\""),
+    (r"\.{2,}", " "),
+    (r"[#®•©™&@·º½¾¿¡§~)(\]\[}{|\\/*]+", " "),
+    (r"\s+\.\s+", " "),
+];
+/// What it does behind ftfy's.
+const BEHIND_FTFY: [(&str, &str); 19] = [
+    (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""),
+    (r"\b[a-zA-Z]+\d+[a-zA-Z]+\b", ""),
+    (r"\b\d+[a-zA-Z]+\d+\b", ""),
+    (r"(?:worldwide\s+)?(?:free\s+)?shipping", ""),
+    (r"(?:free\s)?download(?:\sfree)?", ""),
+    (r"\bclick\b\s(?:for|on)\s\w+", ""),
+    (r"\b(?:png|jpg|jpeg|bmp|webp|eps|pdf|apk|mp4)(?:\simages?)?", ""),
+    (r"\bpage\s+\d+\b", ""),
+    (r"\b\d*[a-zA-Z]+\d+[a-zA-Z]+\d+[a-zA-Z\d]*\b", " "),
+    (r"\b\d+\.?\d*[xх×]\d+\.?\d*\b", ""),
+    (r"\b\s+:\s+", ": "),
+    // Between a comma, full stop or slash and a word, unless a digit is before it.
+    (r"(?<=\D[,./])\b", " "),
+    (r"\s+", " "),
+    (r#"\A["'](?=[\s\S]+["']\z)"#, QUOTED),
+    ("\\A\u{e000}[\\s\\S]+\\K[\"']\\z", ""),
+    ("\\A\u{e000}", ""),
+    (r"\A['_,\-:;]", ""),
+    (r"['_,\-:+]\z", ""),
+    (r"\A\.\S+\z", ""),
+];
+
 /// Replaces what a regular expression matches.
 pub(super) fn replace(pattern: &str, content: &str) -> Value {
     json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
+}
+
+/// As [`replace`], with words as Python knows them.
+fn python(pattern: &str, content: &str) -> Value {
+    replace(&pattern.replace(r"\b", BOUND).replace(r"\w", WORD), content)
 }
 
 fn exactly(text: &str, content: &str) -> Value {
@@ -87,9 +146,26 @@ pub(super) fn strip() -> Value {
     json!({"type": "Strip", "strip_left": true, "strip_right": true})
 }
 
-/// Placeholder.
+/// What DeepFloyd's IF, PixArt and LlamaGen do to a caption, twice: addresses, tags, codes and punctuation go, dashes and quotes become plain ones.
 pub(super) fn caption() -> Vec<Value> {
-    let mut steps = lower().to_vec();
+    (0..2).flat_map(|_| caption_once()).collect()
+}
+
+fn caption_once() -> Vec<Value> {
+    let mut steps = vec![exactly("+", " "), exactly("%20", " "), strip()];
+    steps.extend(lower());
+    steps.push(exactly("<person>", "person"));
+    for scheme in ["https?:(?:/{1,3}|[a-zA-Z0-9%])", "www:(?:/{1,3}|[a-zA-Z0-9%])"] {
+        steps.push(python(&format!(r"\b(?:{scheme}|[a-zA-Z0-9.\-]+[.](?:{DOMAINS})[\w/\-]*\b/?(?!@))"), ""));
+    }
+    steps.push(python("<[a-zA-Z/!?][^>]*>", ""));
+    steps.extend(ENTITIES.map(|(pattern, content)| python(pattern, content)));
+    steps.extend(BEFORE_FTFY.map(|(pattern, content)| python(pattern, content)));
+    // More than three hyphens and underscores join words.
+    steps.push(python(r"(?:\A(?=(?:[^_\-]*[_\-]){4})|\G(?!\A))[^_\-]*\K[_\-]", " "));
+    steps.extend(ftfy());
+    steps.push(strip());
+    steps.extend(BEHIND_FTFY.map(|(pattern, content)| python(pattern, content)));
     steps.push(strip());
     steps
 }
