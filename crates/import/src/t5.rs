@@ -221,3 +221,29 @@ impl Sizes {
         Ok(Normalization::RootMeanSquare { weight: tensors.take(key, &[self.width])?, epsilon: self.epsilon })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Sizes;
+
+    #[test]
+    fn distances_are_of_the_kinds_that_the_original_counts() {
+        let sizes = Sizes {
+            text_ids: 1,
+            width: 1,
+            heads: 1,
+            attention: 1,
+            hidden: 1,
+            layers: 1,
+            buckets: 32,
+            farthest: 128,
+            epsilon: 0.0,
+        };
+        // Of transformers 5.23.0.
+        let kinds = [(-200, 15), (-91, 15), (-90, 14), (-64, 14), (-40, 12), (-12, 9), (-8, 8), (-7, 7), (0, 0)];
+        let behind = [(1, 17), (7, 23), (8, 24), (11, 24), (16, 26), (23, 27), (32, 28), (64, 30), (91, 31), (128, 31)];
+        for (distance, kind) in kinds.into_iter().chain(behind) {
+            assert_eq!(sizes.bucket(distance), kind, "{distance}");
+        }
+    }
+}

@@ -236,3 +236,22 @@ pub(super) fn build(graph: Graph, tensors: &mut Tensors<'_>, s: &Sizes) -> Resul
     let linear = llama::linear(tensors, "output", [s.codebook, s.width], false)?;
     transformer.finish(&Head { norms, inner: None, linear })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::picture;
+
+    #[test]
+    fn the_size_of_pictures_is_in_the_configuration_or_the_name() {
+        let named = |name| picture(&Value::Null, Path::new(name));
+        assert_eq!(named("models/t2i_XL_stage2_512.pt"), Some(512));
+        assert_eq!(named("c2i_3B_384.pt"), Some(384));
+        assert_eq!(named("256/consolidated.pth"), None);
+        assert_eq!(picture(&json!({"image_size": 128}), Path::new("c2i_L_256.pt")), Some(128));
+        assert_eq!(picture(&json!({"image_size": "large"}), Path::new("c2i_L_256.pt")), None);
+    }
+}
