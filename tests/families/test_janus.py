@@ -1,24 +1,29 @@
-"""Janus in Hugging Face's layout: a text without padding, guidance against the same text blanked; tokens equal over the whole grid."""
+"""Janus, in Hugging Face's layout and in DeepSeek's: a text without padding, guidance against the same text blanked; tokens equal over the whole grid.
+
+DeepSeek's code is no package. `draw` does what its loop does, with the same network's modules as transformers has them.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import served
+import tokenizers
 import torch
-from test_pictures import hold_pixels
+from test_pictures import LLAMAGEN, hold_pixels
 
 GRID = 6
 START, PAD, IMAGE, USER, ASSISTANT, COLON = 1, 0, 3, 7, 8, 9
 CAPTIONS = [[33, 21], [17, 40, 90, 31, 77, 60, 12]]
 
 
-def model(key_heads: int) -> torch.nn.Module:
+def model(key_heads: int, words: int = 120) -> torch.nn.Module:
     """Random weights, of which every one counts and which decide."""
     from transformers import JanusConfig, JanusForConditionalGeneration, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
 
     text = LlamaConfig(
-        vocab_size=120,
+        vocab_size=words,
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=3,
@@ -73,10 +78,48 @@ def save(janus: torch.nn.Module, folder: Path) -> Path:
     return folder
 
 
+def save_original(janus: torch.nn.Module, folder: Path) -> Path:
+    """DeepSeek's names and configuration, with the vocabulary that `save` writes."""
+    save(janus, folder)
+    (folder / "model.safetensors").unlink()
+    names = {"model.language_model.": "language_model.model.", "lm_head.": "language_model.lm_head.", "model.generation_embeddings.": "gen_embed."}
+    names |= {"model.generation_aligner.fc1.": "gen_aligner.layers.0.", "model.generation_aligner.hidden_layers.0.": "gen_aligner.layers.2."}
+    names |= {"model.generation_head.proj_out.": "gen_head.output_mlp_projector.", "model.generation_head.": "gen_head."}
+    names |= {"model.vqmodel.": "gen_vision_model.", "model.vision_model.": "vision_model.", "model.aligner.": "aligner."}
+    state = {"gen_vision_model.quantize.codebook_used": torch.zeros(65536)}
+    for key, value in janus.state_dict().items():
+        old = next(old for old in names if key.startswith(old))
+        key = key.replace(old, names[old])
+        if key.startswith("gen_vision_model."):
+            for old, new in LLAMAGEN.items():
+                key = key.replace(old, new)
+        state[key] = value
+    torch.save(state, folder / "pytorch_model.bin")
+    text = janus.config.text_config
+    sizes = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+    language = dict(model_type="llama", max_position_embeddings=256, **{size: getattr(text, size) for size in sizes})
+    pictures = dict(cls="VQ-16", model_type="gen_vision", params=dict(image_token_size=64, n_embed=8, image_size=16 * GRID))
+    (folder / "config.json").write_text(json.dumps(dict(model_type="multi_modality", language_config=language, gen_vision_config=pictures)))
+    return folder
+
+
 def generate(janus: torch.nn.Module, text: list[int]) -> list[int]:
     """The tokens of the original's own generation, the most likely one each time."""
     ids = torch.tensor([text])
     return janus.generate(ids, attention_mask=torch.ones_like(ids), generation_mode="image", do_sample=False, guidance_scale=5.0)[0].tolist()
+
+
+def draw(janus: torch.nn.Module, text: list[int], choose: Callable[[torch.Tensor, int], int]) -> list[int]:
+    """DeepSeek's own generation: the unconditional row is the text with all but its ends blanked, and nothing of it is hidden."""
+    rows = torch.tensor([text, [text[0], *[PAD] * (len(text) - 2), text[-1]]])
+    embeddings, kept, made = janus.get_input_embeddings()(rows), None, []
+    for place in range(GRID * GRID):
+        out = janus.model.language_model(inputs_embeds=embeddings, past_key_values=kept, use_cache=True)
+        kept = out.past_key_values
+        conditional, unconditional = janus.model.generation_head(out.last_hidden_state[:, -1])
+        made.append(choose(unconditional + 5 * (conditional - unconditional), place))
+        embeddings = janus.prepare_embeddings_for_image_generation(torch.tensor([[made[-1]], [made[-1]]]))
+    return made
 
 
 @pytest.mark.parametrize("key_heads", [2, 4])
@@ -105,3 +148,50 @@ def test_a_prompt_becomes_the_same_picture(tmp_path: Path):
         made = suite.generate(prompt, guidance_scale=5.0)
         assert (made.text, made.tokens) == (text[2:-3], expected)
         hold_pixels(made.pixels, janus.model.vqmodel.decode(torch.tensor([expected])) / 2 + 0.5, down=True)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_tokens_of_deepseeks_own_layout_are_equal(temperature: float, tmp_path: Path):
+    janus = model(4)
+    # Of likely tokens there must be many.
+    janus.model.generation_head.vision_head.weight.mul_(0.1)
+    package = served.imported(save_original(janus, tmp_path / "checkpoint"), tmp_path / "package")
+    with served.suite(package) as suite:
+        for caption in CAPTIONS:
+            text = [START, USER, *caption, ASSISTANT, COLON, IMAGE]
+            expected = draw(janus, text, lambda logits, _: int(logits.argmax()))
+            assert expected == generate(janus, text) and len(set(expected)) > 5, "the tokens are much alike"
+            assert suite.draw(caption) == [expected]
+        for seed in (7, 2**40):
+            expected = draw(janus, text, lambda logits, place: served.fall((logits / temperature).softmax(-1), seed, place))
+            assert suite.draw(caption, seeds=[seed], temperature=temperature) == [expected] and len(set(expected)) > 15
+    assert (package / "encoder.onnx").exists()
+
+
+def test_texts_are_equal_with_a_vocabulary_of_bytes(tmp_path: Path):
+    """As DeepSeek's: pieces of bytes, digits alone, special tokens behind them, one of which it puts before every text."""
+    from tokenizers import Regex, models, pre_tokenizers, processors, trainers
+
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    splits = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+"]
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*(pre_tokenizers.Split(Regex(split), "isolated") for split in splits), digits, byte_level])
+    trainer = trainers.BpeTrainer(vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(served.captions(), trainer)
+    tokenizer.add_special_tokens(["<｜begin▁of▁sentence｜>", "<｜▁pad▁｜>", "<begin_of_image>", "<|User|>", "<|Assistant|>"])
+    start = tokenizer.token_to_id("<｜begin▁of▁sentence｜>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<｜begin▁of▁sentence｜> $A", special_tokens=[("<｜begin▁of▁sentence｜>", start)])
+    folder = save_original(model(4, tokenizer.get_vocab_size()), tmp_path / "checkpoint")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    package = served.imported(folder, tmp_path / "package")
+    text = json.loads((package / "manifest.json").read_text())["text"]
+
+    def encode(caption: str) -> list[int]:
+        ids = tokenizer.encode(f"<|User|>: {caption}\n\n<|Assistant|>:<begin_of_image>").ids
+        first, last = len(text["prefix"]), len(ids) - len(text["suffix"])
+        assert (ids[:first], ids[last:]) == (text["prefix"], text["suffix"])
+        return ids[first:last]
+
+    with served.suite(package) as suite:
+        suite.hold_texts(encode)

@@ -27,7 +27,8 @@ use weights::Weights;
 
 use crate::Error;
 
-const CONFIG_BYTES: u64 = 1 << 20;
+/// Some models keep their whole vocabulary there.
+const CONFIG_BYTES: u64 = 16 << 20;
 
 /// What somebody gave to be imported: a folder, or one file of weights with others beside it.
 pub(crate) struct Checkpoint {

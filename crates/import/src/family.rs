@@ -135,7 +135,7 @@ impl FromStr for Family {
 
 impl Family {
     /// Those whose checkpoints become packages.
-    pub(crate) const IMPORTED: [Self; 8] = [
+    pub(crate) const IMPORTED: [Self; 10] = [
         Self::Dalle,
         Self::DallePytorch,
         Self::Janus,
@@ -144,6 +144,8 @@ impl Family {
         Self::ImageGpt,
         Self::MinDallE,
         Self::LlamaGen,
+        Self::Emu3,
+        Self::Chameleon,
     ];
 
     /// The family that the configuration names (`family`, or Hugging Face's `model_type`), or that the keys are known of.

@@ -17,10 +17,12 @@
 
 mod autoencoder;
 mod blocks;
+mod chameleon;
 mod checkpoint;
 mod clip;
 mod dalle;
 mod dalle_pytorch;
+mod emu3;
 mod error;
 mod family;
 mod graph;
@@ -33,6 +35,7 @@ mod mask;
 mod matmul;
 mod min_dalle;
 mod mindall_e;
+mod one_vocabulary;
 mod onnx;
 mod options;
 pub mod parts;
@@ -114,6 +117,8 @@ pub fn import(
         Family::ImageGpt => image_gpt::import(&given, staging.dir(), options, progress)?,
         Family::MinDallE => mindall_e::import(&given, staging.dir(), options, progress)?,
         Family::LlamaGen => llamagen::import(&given, staging.dir(), options, progress)?,
+        Family::Emu3 => emu3::import(&given, staging.dir(), options, progress)?,
+        Family::Chameleon => chameleon::import(&given, staging.dir(), options, progress)?,
         other => {
             let known = Family::IMPORTED;
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));

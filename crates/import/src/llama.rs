@@ -38,6 +38,10 @@ pub(crate) struct Config {
     rope_scaling: Value,
     #[serde(default)]
     attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    #[serde(default)]
+    hidden_act: Option<String>,
     #[serde(default = "Config::vocabulary")]
     pub(crate) vocab_size: usize,
 }
@@ -63,12 +67,13 @@ impl Config {
         32_000
     }
 
-    /// Reads and checks the part of the configuration at `path` that is called `field`.
+    /// Reads and checks the part of the configuration at `path` that is called `field`; empty: all of it.
     pub(crate) fn parse(path: &Path, field: &str, value: &Value) -> Result<Self, Error> {
         let json = |source| Error::Json { path: path.into(), source };
         let config: Self = serde_json::from_value(value.clone()).map_err(json)?;
         let fail = |name: &str, expected: String, found: String| {
-            Err(Error::Field { path: path.into(), field: format!("{field}.{name}"), expected, found })
+            let field = if field.is_empty() { name.into() } else { format!("{field}.{name}") };
+            Err(Error::Field { path: path.into(), field, expected, found })
         };
         for (name, found, most) in [
             ("hidden_size", config.hidden_size, 1 << 16),
@@ -87,6 +92,12 @@ impl Config {
             let found = format!("{} for {}", config.key_heads(), config.num_attention_heads);
             return fail("num_key_value_heads", "a divisor of the heads, of an even width".into(), found);
         }
+        if let Some(activation) = config.hidden_act.as_deref().filter(|activation| *activation != "silu") {
+            return fail("hidden_act", "silu".into(), activation.into());
+        }
+        if config.mlp_bias {
+            return fail("mlp_bias", "false".into(), "true".into());
+        }
         let kind = [&config.rope_scaling, &config.rope_parameters].map(|rope| {
             rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default").to_owned()
         });
@@ -96,11 +107,11 @@ impl Config {
         }
     }
 
-    fn key_heads(&self) -> usize {
+    pub(crate) fn key_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    fn head_width(&self) -> usize {
+    pub(crate) fn head_width(&self) -> usize {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 

@@ -6,6 +6,8 @@
 mod clean;
 mod clip;
 mod pairs;
+mod plain;
+mod tiktoken;
 mod yttm;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use serde_json::{Value, json};
 
 pub use clip::clip;
 pub use pairs::{char_bpe, min_dalle};
+pub(crate) use plain::spell;
+pub use tiktoken::emu3;
 pub use yttm::yttm;
 
 use crate::{
@@ -91,6 +95,18 @@ fn bpe(vocab: &Value, merges: &[[String; 2]], other: &Value) -> Value {
         model[key] = value.clone();
     }
     model
+}
+
+/// Whether GPT-2's table spells a byte as the character of the same code.
+fn is_visible(byte: u32) -> bool {
+    matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
+}
+
+/// Bytes, spelled as characters by GPT-2's table.
+fn letters(bytes: &[u8]) -> String {
+    let hidden = |byte: u32| 256 + (0..byte).filter(|b| !is_visible(*b)).count() as u32;
+    let letter = |byte: u32| if is_visible(byte) { byte } else { hidden(byte) };
+    bytes.iter().filter_map(|byte| char::from_u32(letter((*byte).into()))).collect()
 }
 
 /// A token that text never becomes.

@@ -17,7 +17,8 @@ use crate::{
 
 pub(crate) use encoder::{Encoder, Projection};
 pub(crate) use parts::{
-    Attention, Count, CrossAttention, Embedding, Geometry, Head, ImageEmbedding, Layer, Mlp, Pairs, Rotary, Streams,
+    Attention, Count, CrossAttention, Embedding, Geometry, Head, HeadNorm, ImageEmbedding, Layer, Mlp, Pairs, Rotary,
+    Streams,
 };
 
 /// The graph's inputs.

@@ -7,7 +7,9 @@ use crate::{
     graph::Graph,
     layers::{Linear, Norm, Normalization},
     tensor::Tensor,
-    transformer::{Attention, Count, Embedding, Geometry, Head, ImageEmbedding, Layer, Mlp, Streams, Transformer},
+    transformer::{
+        Attention, Count, Embedding, Geometry, Head, HeadNorm, ImageEmbedding, Layer, Mlp, Streams, Transformer,
+    },
 };
 
 /// ε of PyTorch's `rms_norm` where none is given.
@@ -43,7 +45,7 @@ pub(super) fn build(graph: Graph, mut tensors: Tensors<'_>, config: &Config) -> 
             norm: Some(attention_norm),
             shift: false,
             qkv: linear("attention.qkv", [3 * t.width, t.width])?,
-            head_norm: t.qk_norm.then_some(QK_NORM_EPSILON),
+            head_norm: t.qk_norm.then_some(HeadNorm::RootMeanSquare(QK_NORM_EPSILON)),
             mask: *mask,
             out: linear("attention.out", [t.width, t.width])?,
             post_norm: None,

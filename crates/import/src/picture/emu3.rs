@@ -1,4 +1,4 @@
-//! Emu3's autoencoder (transformers' `Emu3VQVAE`), for one picture.
+//! Emu3's autoencoder, in the names of Hugging Face (transformers' `Emu3VQVAE`) and in its own (`Emu3-VisionTokenizer`), for one picture.
 //!
 //! It is made for films: its convolutions over time see a frame and those before it. A picture comes out of the decoder as a film's first frame, before
 //! which all is zero, so that of each such convolution only the last tap counts. The encoder is shown the same frame as often as it takes for one token;
@@ -25,6 +25,38 @@ const BATCH_EPSILON: f32 = 1e-5;
 const TABLE: &str = "quantize.embedding.weight";
 /// The last of three taps.
 const LAST: [usize; 1] = [2];
+
+/// The names of the network's parts.
+struct Names {
+    middle: &'static str,
+    /// Of the levels of encoder and decoder.
+    levels: [&'static str; 2],
+    /// Of attention: queries, keys, values and output.
+    maps: [&'static str; 4],
+    /// The norms of attention: in the middle, and, where they lie apart from it, of a level.
+    middle_norm: &'static str,
+    level_norms: Option<&'static str>,
+}
+
+const HUGGING_FACE: Names = Names {
+    middle: "middle_block",
+    levels: ["down_block.down", "up_block.up"],
+    maps: ["q_proj", "k_proj", "v_proj", "out_proj"],
+    middle_norm: "middle_block.attn_norm",
+    level_norms: Some("attn_norms"),
+};
+
+const ORIGINAL: Names = Names {
+    middle: "mid",
+    levels: ["down", "up"],
+    maps: ["q", "k", "v", "proj_out"],
+    middle_norm: "mid.attn_1.norm",
+    level_norms: None,
+};
+
+fn names(layers: &Layers<'_, '_>) -> &'static Names {
+    if layers.contains("mid.block_1.conv1.weight") { &ORIGINAL } else { &HUGGING_FACE }
+}
 
 /// Encoder and decoder, which share the codebook.
 pub(crate) struct Emu3;
@@ -64,8 +96,9 @@ impl Emu3 {
         layers.prefix.push_str("decoder.");
         let guide = through_time(&mut net, &mut layers, [folded.shape[1], width])?;
         net.conv(&layers.conv("conv_in", net.channels, &[3])?)?;
-        middle(&mut net, &mut layers, Some(&guide))?;
-        levels(&mut net, &mut layers, "up_block.up", Some(&guide))?;
+        let names = names(&layers);
+        middle(&mut net, &mut layers, names, Some(&guide))?;
+        levels(&mut net, &mut layers, names, Some(&guide))?;
         norm(&mut net, &mut layers, "norm_out", Some(&guide))?;
         net.silu();
         let weight = layers.take("conv_out.weight", &[3, net.channels, 3, 3])?;
@@ -82,13 +115,14 @@ impl Emu3 {
         table: &Tensor,
     ) -> Result<Picture, Error> {
         let mut layers = layers(tensors, "encoder.");
-        let depth = layers.count(|i| format!("down_block.down.{i}.block.0.conv1.weight"));
+        let names = names(&layers);
+        let depth = layers.count(|i| format!("{}.{i}.block.0.conv1.weight", names.levels[0]));
         let size = grid.map(|n| n << depth.saturating_sub(1).min(16));
         let mut net = pixels::enter(graph, size, Range::Signed)?;
         net.graph.scope("encoder");
         net.conv(&layers.conv("conv_in", 3, &[3])?)?;
-        levels(&mut net, &mut layers, "down_block.down", None)?;
-        middle(&mut net, &mut layers, None)?;
+        levels(&mut net, &mut layers, names, None)?;
+        middle(&mut net, &mut layers, names, None)?;
         norm(&mut net, &mut layers, "norm_out", None)?;
         net.silu();
         net.conv(&layers.conv("conv_out", net.channels, &[3])?)?;
@@ -295,34 +329,40 @@ fn residual(net: &mut Net, layers: &mut Layers<'_, '_>, key: &str, guide: Option
 fn attention(
     net: &mut Net,
     layers: &mut Layers<'_, '_>,
+    names: &Names,
     [key, norm_key]: [&str; 2],
     guide: Option<&Guide>,
 ) -> Result<(), Error> {
     let before = net.x.clone();
     norm(net, layers, norm_key, guide)?;
-    let mut square = |name: &str| layers.square(&format!("{key}.{name}_proj"), net.channels);
-    let (qkv, out) = ([square("q")?, square("k")?, square("v")?], square("out")?);
+    let [q, k, v, out] = names.maps;
+    let mut square = |name: &str| layers.square(&format!("{key}.{name}"), net.channels);
+    let (qkv, out) = ([square(q)?, square(k)?, square(v)?], square(out)?);
     net.attend(&qkv, &out)?;
     net.x = net.graph.add(&before, &net.x);
     Ok(())
 }
 
-fn middle(net: &mut Net, layers: &mut Layers<'_, '_>, guide: Option<&Guide>) -> Result<(), Error> {
-    residual(net, layers, "middle_block.block_1", guide)?;
-    attention(net, layers, ["middle_block.attn_1", "middle_block.attn_norm"], guide)?;
-    residual(net, layers, "middle_block.block_2", guide)
+fn middle(net: &mut Net, layers: &mut Layers<'_, '_>, names: &Names, guide: Option<&Guide>) -> Result<(), Error> {
+    let Names { middle, middle_norm, .. } = names;
+    residual(net, layers, &format!("{middle}.block_1"), guide)?;
+    attention(net, layers, names, [&format!("{middle}.attn_1"), middle_norm], guide)?;
+    residual(net, layers, &format!("{middle}.block_2"), guide)
 }
 
 /// The levels of the encoder, or with a guide of the decoder, which counts them from the last.
-fn levels(net: &mut Net, layers: &mut Layers<'_, '_>, key: &str, guide: Option<&Guide>) -> Result<(), Error> {
+fn levels(net: &mut Net, layers: &mut Layers<'_, '_>, names: &Names, guide: Option<&Guide>) -> Result<(), Error> {
+    let key = names.levels[usize::from(guide.is_some())];
     let depth = layers.count(|i| format!("{key}.{i}.block.0.conv1.weight"));
     for step in 0..depth {
         let level = format!("{key}.{}", if guide.is_some() { depth - 1 - step } else { step });
         for j in 0..layers.count(|j| format!("{level}.block.{j}.conv1.weight")) {
             residual(net, layers, &format!("{level}.block.{j}"), guide)?;
-            let keys = [format!("{level}.attn.{j}"), format!("{level}.attn_norms.{j}")];
-            if layers.contains(&format!("{}.q_proj.weight", keys[0])) {
-                attention(net, layers, keys.each_ref().map(String::as_str), guide)?;
+            let attend = format!("{level}.attn.{j}");
+            let norm = names.level_norms.map_or(format!("{attend}.norm"), |norms| format!("{level}.{norms}.{j}"));
+            let keys = [attend, norm];
+            if layers.contains(&format!("{}.{}.weight", keys[0], names.maps[0])) {
+                attention(net, layers, names, keys.each_ref().map(String::as_str), guide)?;
             }
         }
         if step + 1 == depth {

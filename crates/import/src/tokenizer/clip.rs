@@ -5,7 +5,7 @@ use std::{collections::HashSet, fs, io::Read as _, path::Path};
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 
-use super::{BYTES, Parts, bpe, clean, ends, special, wrong};
+use super::{BYTES, Parts, bpe, clean, ends, is_visible, special, wrong};
 use crate::{Error, checkpoint};
 
 /// Pairs that CLIP takes of the file, which has many more.
@@ -79,7 +79,6 @@ fn text(path: &Path) -> Result<String, Error> {
 
 /// The characters that stand for bytes (GPT-2's table), in the order of CLIP's ids.
 fn alphabet() -> impl Iterator<Item = char> {
-    let visible = |b: &u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let hidden = (0..256).filter(move |b| !visible(b)).count() as u32;
-    (0..256).filter(visible).chain(256..256 + hidden).filter_map(char::from_u32)
+    let hidden = (0..256).filter(|b| !is_visible(*b)).count() as u32;
+    (0..256).filter(|b| is_visible(*b)).chain(256..256 + hidden).filter_map(char::from_u32)
 }

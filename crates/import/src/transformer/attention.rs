@@ -1,9 +1,10 @@
 //! Queries, keys and values, and the operators that attend.
 
-use super::{Attention, CrossAttention, Layer, Pairs, Rotary, Transformer};
+use super::{Attention, CrossAttention, HeadNorm, Layer, Pairs, Rotary, Transformer};
 use crate::{
     Error, Mask,
     graph::{Attribute, Axis, Graph, Value},
+    layers::Norm,
     tensor::Tensor,
 };
 
@@ -117,19 +118,22 @@ impl Transformer {
         let along = |axis: i64| [("axis", Attribute::Int(axis))];
         let heads = [queries, keys, keys].map(|heads| heads as i64);
         let (all, width): (i64, _) = (heads.iter().sum(), head_width as i64);
-        match (attention.head_norm, &self.rotation) {
+        match (&attention.head_norm, &self.rotation) {
             (None, None) => {
                 let sizes = graph.ints(&heads.map(|heads| heads * width))?;
                 return Ok(graph.op_of("Split", &[&qkv, &sizes], &along(1)));
             }
-            (Some(epsilon), None) => return unit(graph, &qkv, heads, width, epsilon),
+            (Some(HeadNorm::RootMeanSquare(epsilon)), None) => return unit(graph, &qkv, heads, width, *epsilon),
             _ => {}
         }
         let mut parts = graph.reshape(&qkv, &[0, all, width])?;
-        if let Some(epsilon) = attention.head_norm {
+        if let Some(norm) = &attention.head_norm {
             let sizes = graph.ints(&[heads[0] + heads[1], heads[2]])?;
             let [both, value] = graph.op_of("Split", &[&parts, &sizes], &along(1));
-            let both = graph.rms_norm(&both, &ones(width), epsilon)?;
+            let both = match norm {
+                HeadNorm::RootMeanSquare(epsilon) => graph.rms_norm(&both, &ones(width), *epsilon)?,
+                HeadNorm::Layer(norm) => normed_heads(graph, &both, norm)?,
+            };
             parts = graph.op("Concat", &[&both, &value], &along(1));
         }
         match &self.rotation {
@@ -160,6 +164,16 @@ fn unit(graph: &mut Graph, qkv: &Value, heads: [i64; 3], width: i64, epsilon: f3
     let sizes = graph.ints(&[queries, keys])?;
     let [query, key] = graph.op_of("Split", &[&both, &sizes], &axis);
     Ok([query, key, value])
+}
+
+/// x \[n, heads, head width\] with mean 0 and variance 1 in each head, then a weight and a bias of each head's own.
+fn normed_heads(graph: &mut Graph, x: &Value, norm: &Norm) -> Result<Value, Error> {
+    let ones = graph.exact(&ones(norm.weight.shape[1] as i64))?;
+    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(norm.epsilon))];
+    let normed = graph.op("LayerNormalization", &[x, &ones], &attributes);
+    let (weight, bias) = (graph.exact(&norm.weight)?, graph.exact(&norm.bias)?);
+    let scaled = graph.mul(&normed, &weight);
+    Ok(graph.add(&scaled, &bias))
 }
 
 fn ones(width: i64) -> Tensor {

@@ -2,7 +2,7 @@
 
 use crate::{
     Mask,
-    layers::{Activation, Linear, Normalization},
+    layers::{Activation, Linear, Norm, Normalization},
     tensor::Tensor,
 };
 
@@ -102,12 +102,20 @@ pub(crate) struct Attention {
     pub(crate) shift: bool,
     /// Queries, then keys, then values.
     pub(crate) qkv: Linear,
-    /// ε of the root mean square that queries and keys are divided by, head by head; none: they are not.
-    pub(crate) head_norm: Option<f32>,
+    /// None: queries and keys stay as they are.
+    pub(crate) head_norm: Option<HeadNorm>,
     pub(crate) mask: Mask,
     pub(crate) out: Linear,
     /// Of what is added to the stream (sandwich, NormFormer).
     pub(crate) post_norm: Option<Normalization>,
+}
+
+/// What queries and keys are scaled by, head by head.
+pub(crate) enum HeadNorm {
+    /// Their root mean square; its ε.
+    RootMeanSquare(f32),
+    /// Mean and variance (Chameleon); weight and bias are \[heads of queries, then of keys, head width\].
+    Layer(Norm),
 }
 
 pub(crate) struct CrossAttention {
