@@ -1,19 +1,20 @@
 """Writes what the families' own packages make of weights that a formula gives, for the tests of easel-onnx, which need no Python.
 
-    .tools/families/bin/python tests/families/make_fixtures.py
+    .tools/recipe/bin/python tests/families/make_fixtures.py
 
-Only names, shapes and results are kept: crates/onnx/tests/pictures.rs makes the same weights by the same formula.
+Only names, shapes and results are kept: crates/onnx/tests/common/formula.rs makes the same weights by the same formula.
 """
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import originals
 import torch
 
-OUT = Path(__file__).parents[2] / "crates/onnx/tests/fixtures/pictures"
+OUT = Path(__file__).parents[2] / "crates/onnx/tests/fixtures"
 MASK = 2**64 - 1
 CODES = 24
 DECIDED = 1e-3
@@ -68,8 +69,8 @@ def hexadecimal(pixels: torch.Tensor, down: bool) -> str:
 
 
 def write(name: str, fixture: dict) -> None:
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}.json").write_text(json.dumps(fixture, indent=1).replace("\n  ", " ").replace("\n ]", " ]") + "\n")
+    text = re.sub(r"\n  +", " ", json.dumps(fixture, indent=1)).replace("\n ]", " ]")
+    (OUT / f"{name}.json").write_text(text + "\n")
 
 
 def autoencoder(layout: str, shapes: dict, grid: tuple[int, int], pixels: torch.Tensor, down: bool, scores: torch.Tensor, size: tuple[int, int]) -> None:
@@ -79,7 +80,7 @@ def autoencoder(layout: str, shapes: dict, grid: tuple[int, int], pixels: torch.
     chosen = scores.flatten(2).argmax(1)[0]
     encoded = [int(token) if sure else -1 for token, sure in zip(chosen, decided, strict=True)]
     assert len(set(encoded)) > 2, f"{layout}: few tokens"
-    write(layout, dict(layout=layout, rows=grid[0], columns=grid[1], codes=int(scores.shape[1]), height=size[0], width=size[1], tensors=shapes, pixels=hexadecimal(pixels, down), encoded=encoded))
+    write(f"pictures/{layout}", dict(layout=layout, rows=grid[0], columns=grid[1], codes=int(scores.shape[1]), height=size[0], width=size[1], tensors=shapes, pixels=hexadecimal(pixels, down), encoded=encoded))
 
 
 def nearness(z: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -178,11 +179,39 @@ def clip() -> None:
     pixels = (floats(48, 48) - mean[:, None, None]) / std[:, None, None]
     images, texts = model.get_image_features(pixel_values=pixels), model.get_text_features(input_ids=ids)
     unit = [torch.nn.functional.normalize(getattr(x, "pooler_output", x), dim=-1)[0].tolist() for x in (images, texts)]
-    write("clip", dict(size=48, context=context, end=end, at=7, tensors=shapes, image=unit[0], text=unit[1]))
+    write("pictures/clip", dict(size=48, context=context, end=end, at=7, tensors=shapes, image=unit[0], text=unit[1]))
+
+
+def min_dalle() -> None:
+    """Texts that are encoded, and the tokens that the decoder gives, the most likely each time."""
+    from min_dalle import MinDalle
+    from min_dalle.models import DalleBartDecoder, DalleBartEncoder
+    from min_dalle.models.vqgan_detokenizer import VQGanDetokenizer
+
+    torch.set_num_threads(1)
+    width, layers, texts = 64, 2, 40
+    parts = dict(encoder=DalleBartEncoder(layers, width, 1, texts, 64, 96, "cpu"), decoder=DalleBartDecoder(16384, width, 1, 96, layers, "cpu"))
+    shapes = {name: fill(part) for name, part in parts.items()}
+    # The pictures' network is made narrow; only the importer sees it.
+    narrow = {512: 64, 256: 32, 128: 32}
+    shapes["pictures"] = {key: [narrow.get(size, size) for size in value.shape] for key, value in VQGanDetokenizer().state_dict().items()}
+    original = MinDalle.__new__(MinDalle)
+    original.device, original.dtype, original.is_reusable, original.text_token_count = "cpu", torch.float32, True, 64
+    original.layer_count, original.embed_count = layers, width
+    original.encoder, original.decoder = parts["encoder"], parts["decoder"]
+    original.image_grid_from_tokens = lambda image_tokens, **_: image_tokens.clone()
+    sequences = []
+    for length in (5, 23):
+        text = [0, *(integers(f"text {length}", length, texts - 4) + 4).tolist(), 2]
+        original.tokenizer = type("Given", (), {"tokenize": lambda self, prompt, is_verbose, text=text: text})()
+        tokens = next(original.generate_raw_image_stream("", seed=1, grid_size=1, top_k=1, supercondition_factor=1))[0].tolist()
+        assert len(set(tokens)) > 20, "the tokens are much alike"
+        sequences.append(dict(text=text, image=tokens))
+    write("min-dalle", dict(**shapes, sequences=sequences))
 
 
 if __name__ == "__main__":
     originals.stand_in()
     torch.set_grad_enabled(False)
-    for make in (taming, rudalle, janus, emu3, discrete, openai, clip):
+    for make in (taming, rudalle, janus, emu3, discrete, openai, clip, min_dalle):
         make()

@@ -1,6 +1,8 @@
 //! Packages of random weights, and numbers that look random.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod formula;
+
 use easel_import::{ImportOptions, Mask, synthetic};
 use easel_onnx::{Device, Options};
 use easel_package::{Manifest, Package};
