@@ -7,7 +7,7 @@ ORT := $(TOOLS)/onnxruntime/.unpacked
 PY := $(TOOLS)/python/bin/python
 PROMPT ?= an armchair in the shape of an avocado
 
-.PHONY: demo test test-deploy serve bench evaluate lint onnxruntime python recipe-python families-python clean help
+.PHONY: demo test test-deploy test-large serve bench evaluate lint onnxruntime python recipe-python families-python clean help
 
 help: ## this text
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ test: onnxruntime python families-python ## every test: Rust, Python, the recipe
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python
 	PYTHONPATH=clients/python/src $(TOOLS)/recipe/bin/python -m pytest -q -rs models/scenes/recipe/tests models/scenes/evaluation/tests
 	OMP_NUM_THREADS=1 $(TOOLS)/recipe/bin/python -m pytest -q --disable-warnings tests/families
+
+test-large: onnxruntime families-python ## a model of 1.8 billion parameters imported and served: minutes, 5 GB of disk
+	$(CARGO) build --release --locked
+	OMP_NUM_THREADS=1 $(TOOLS)/recipe/bin/python -m pytest -q -s --disable-warnings tests/families/large.py
 
 test-deploy: onnxruntime python ## the compose file started, manifests and alerts checked (Debian, root, podman, kubectl)
 	$(CARGO) build --workspace --all-targets --locked

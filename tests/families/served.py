@@ -30,9 +30,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, **({"ORT_DYLIB_PATH": str(libraries[0])} if libraries else {})}
 
 
-def imported(checkpoint: Path, out: Path, *options: str) -> Path:
-    """The package that the command makes of a checkpoint, with weights in full precision."""
-    command = [BUILT / "easel", "import", checkpoint, "--out", out, "--weights", "f32", *options]
+def imported(checkpoint: Path, out: Path, *options: str, weights: str = "f32") -> Path:
+    """The package that the command makes of a checkpoint, with weights in full precision unless told otherwise."""
+    command = [BUILT / "easel", "import", checkpoint, "--out", out, "--weights", weights, *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
     return out
@@ -49,19 +49,21 @@ class Generated(NamedTuple):
 class Suite:
     """All five services, running."""
 
-    def __init__(self, channel: grpc.Channel, stages: contextlib.ExitStack):
+    def __init__(self, channel: grpc.Channel, stages: contextlib.ExitStack, pid: int, patience: float):
+        self.pid = pid
         self.gateway = gateway_pb2_grpc.GatewayServiceStub(channel)
-        wait_ready(channel)
+        wait_ready(channel, patience)
         listed = self.gateway.ListStages(gateway_pb2.ListStagesRequest(), timeout=60).stages
         stage = {stage.name: stages.enter_context(grpc.insecure_channel(stage.address.removeprefix("http://"))) for stage in listed}
         self.sampler = sampler_pb2_grpc.SamplerServiceStub(stage["sampler"])
         self.tokenizer = tokenizer_pb2_grpc.TokenizerServiceStub(stage["tokenizer"])
 
-    def generate(self, prompt: str, **parameters: float) -> Generated:
-        """The most likely picture of a caption, from the gateway."""
+    def generate(self, prompt: str, seed: int = 0, **parameters: float) -> Generated:
+        """A picture of a caption, from the gateway; unless a temperature is given, the most likely one."""
         request = gateway_pb2.GenerateRequest(
             prompt=prompt,
             candidates=1,
+            seed=seed,
             parameters=types_pb2.SamplingParameters(**{"temperature": 0.0, **parameters}),
             format=gateway_pb2.IMAGE_FORMAT_RAW,
             previews=0,
@@ -103,18 +105,18 @@ class Suite:
         return drawn
 
 
-def wait_ready(channel: grpc.Channel) -> None:
+def wait_ready(channel: grpc.Channel, patience: float) -> None:
     """Returns once the service says that it serves: the health service's answer with 1 in its first field."""
-    grpc.channel_ready_future(channel).result(timeout=60)
+    grpc.channel_ready_future(channel).result(timeout=patience)
     plain = dict(request_serializer=bytes, response_deserializer=bytes)
-    for answer in channel.unary_stream("/grpc.health.v1.Health/Watch", **plain)(b"", timeout=60):
+    for answer in channel.unary_stream("/grpc.health.v1.Health/Watch", **plain)(b"", timeout=patience):
         if answer == b"\x08\x01":
             return
 
 
 @contextlib.contextmanager
-def suite(package: Path, built: Path = BUILT):
-    """The suite with one package, of the binaries in `built`."""
+def suite(package: Path, built: Path = BUILT, patience: float = 120):
+    """The suite with one package, of the binaries in `built`; it may take `patience` seconds to be ready."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -122,7 +124,7 @@ def suite(package: Path, built: Path = BUILT):
     process = subprocess.Popen(command, env=environment())
     try:
         with grpc.insecure_channel(address, [("grpc.max_receive_message_length", 64 << 20)]) as channel, contextlib.ExitStack() as stages:
-            yield Suite(channel, stages)
+            yield Suite(channel, stages, process.pid, patience)
     finally:
         process.terminate()
         process.wait(timeout=60)

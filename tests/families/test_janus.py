@@ -65,6 +65,11 @@ def model(key_heads: int, words: int = 120) -> torch.nn.Module:
 
 def save(janus: torch.nn.Module, folder: Path) -> Path:
     janus.save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
     special = {"<｜▁pad▁｜>": PAD, "<｜begin▁of▁sentence｜>": START, "<begin_of_image>": IMAGE, "<|User|>": USER, "<|Assistant|>": ASSISTANT}
     names = {i: f"w{i}" for i in range(120)} | {i: name for name, i in special.items()} | {COLON: ":"}
     form = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
@@ -75,7 +80,6 @@ def save(janus: torch.nn.Module, folder: Path) -> Path:
         "model": {"type": "WordLevel", "vocab": {name: i for i, name in names.items()}, "unk_token": "w2"},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    return folder
 
 
 def save_original(janus: torch.nn.Module, folder: Path) -> Path:

@@ -1,7 +1,7 @@
-//! What a precision costs: `cargo run -p easel-import --example precision -- REFERENCE PACKAGE [SAMPLES]`, two packages of one checkpoint.
+//! What a precision costs: `cargo run -p easel-import --example precision -- REFERENCE PACKAGE [SAMPLES [CAPTION…]]`, two packages of one checkpoint.
 //!
-//! For each of the manifest's example captions, the reference draws SAMPLES pictures (4 by default) from its own distribution; both packages are given
-//! those tokens, and their distributions of the next one are compared at every place.
+//! For each caption (by default, the manifest's examples), the reference draws SAMPLES pictures (4 by default) from its own distribution; both packages
+//! are given those tokens, and their distributions of the next one are compared at every place.
 
 use std::{path::Path, process::ExitCode};
 
@@ -28,10 +28,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<String, Failure> {
-    let (reference, package, samples) = match arguments {
-        [reference, package] => (reference, package, SAMPLES),
-        [reference, package, samples] => (reference, package, samples.parse::<usize>()?.max(1)),
-        _ => return Err("expected: REFERENCE PACKAGE [SAMPLES]".into()),
+    let (reference, package, samples, captions) = match arguments {
+        [reference, package] => (reference, package, SAMPLES, &[][..]),
+        [reference, package, samples, captions @ ..] => {
+            (reference, package, samples.parse::<usize>()?.max(1), captions)
+        }
+        _ => return Err("expected: REFERENCE PACKAGE [SAMPLES [CAPTION…]]".into()),
     };
     let packages = [Package::open(Path::new(reference))?, Package::open(Path::new(package))?];
     let [manifest, other] = [packages[0].manifest(), packages[1].manifest()];
@@ -45,19 +47,20 @@ fn run(arguments: &[String]) -> Result<String, Failure> {
     let load = |package: &Package| Transformer::load(&runtime, package, &options, samples);
     let mut both = [load(&packages[0])?, load(&packages[1])?];
     let mut compared = Compared::default();
-    for text in captions(&packages[0])? {
+    for text in texts(&packages[0], captions)? {
         compare(&mut both, &text, &packages[0], samples, &mut compared)?;
     }
     Ok(compared.summary())
 }
 
-/// The texts of the example captions as the sampler reads them.
-fn captions(package: &Package) -> Result<Vec<Vec<u32>>, Failure> {
+/// The captions, or the package's examples where there are none, as the sampler reads them.
+fn texts(package: &Package, captions: &[String]) -> Result<Vec<Vec<u32>>, Failure> {
     let manifest = package.manifest();
     let Some(tokenizer) = &manifest.text.tokenizer else { return Ok(vec![manifest.text.pad(&[])]) };
     let tokenizer = Tokenizer::from_file(package.file(tokenizer)?)?;
     let text = |caption: &String| Ok(manifest.text.pad(tokenizer.encode(caption.as_str(), true)?.get_ids()));
-    manifest.examples.iter().map(text).collect()
+    let captions = if captions.is_empty() { &manifest.examples } else { captions };
+    captions.iter().map(text).collect()
 }
 
 /// Draws pictures of one caption with the first engine and adds up how the second differs.
