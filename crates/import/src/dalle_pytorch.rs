@@ -40,7 +40,7 @@ pub(crate) fn import(
     };
     let mut tensors = part.tensors("", &mut read);
     tensors.ignore(|key| key.starts_with("vae.") || key.ends_with("mask"));
-    let config = Config::of(part.path(), part.beside(), &tensors)?;
+    let config = Config::of(part.path(), [part.beside(), checkpoint.config()], &tensors)?;
     let path = out.join(SAMPLER);
     let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
     let graph = sampler::build(Graph::new("sampler", options.weights, storage), &mut tensors, &config)?;

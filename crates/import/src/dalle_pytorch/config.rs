@@ -8,9 +8,12 @@ use serde_json::Value;
 use crate::{Error, Mask, checkpoint::Tensors};
 
 /// From this version on, `conv_like` sees the square that ends at the position; before, the one around it.
-const CORNER_SINCE: [u32; 3] = [1, 5, 2];
+const CORNER_SINCE: Version = [1, 5, 0];
 /// Of the sampling of image tokens: the share of the logits that are left out.
 const FILTER_THRESHOLD: f64 = 0.5;
+
+/// Of the package that wrote the file. Files say theirs since 1.1.6.
+type Version = [u32; 3];
 
 #[derive(Debug, Deserialize)]
 struct Hparams {
@@ -32,8 +35,9 @@ struct Hparams {
     stable: bool,
     #[serde(default)]
     sandwich_norm: bool,
-    #[serde(default = "yes")]
-    shift_tokens: bool,
+    /// Training has always noted it, as soon as there was such a thing.
+    #[serde(default)]
+    shift_tokens: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,10 +61,6 @@ fn ten_thousand() -> usize {
 
 fn two_hundred_fifty_six() -> usize {
     256
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What there is to import.
@@ -89,9 +89,10 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// `beside` is what the file holds beside its tensors.
-    pub(super) fn of(path: &Path, beside: &Value, tensors: &Tensors<'_>) -> Result<Self, Error> {
+    /// `beside` is what the file holds beside its tensors; a `version` that it does not have may be in `config`.
+    pub(super) fn of(path: &Path, [beside, config]: [&Value; 2], tensors: &Tensors<'_>) -> Result<Self, Error> {
         let check = Check { path };
+        let version = [beside, config].into_iter().find_map(|says| says["version"].as_str()).map(version);
         let hparams = beside.get("hparams").cloned().unwrap_or_default();
         let h: Hparams = serde_json::from_value(hparams).map_err(|source| Error::Json { path: path.into(), source })?;
         for (field, found, most) in [
@@ -104,7 +105,8 @@ impl Config {
         ] {
             check.within(field, found, most)?;
         }
-        if h.shift_tokens && !h.dim.is_multiple_of(4) {
+        let shift = h.shift_tokens.unwrap_or(version.is_some());
+        if shift && !h.dim.is_multiple_of(4) {
             return check.fail("hparams.dim (with shift_tokens)", "a multiple of 4", h.dim);
         }
         let angles = tensors.dimensions("transformer.pos_emb");
@@ -128,11 +130,11 @@ impl Config {
             caption: h.text_seq_len,
             side,
             codebook,
-            masks: masks(&check, &h, beside)?,
+            masks: masks(&check, &h, version)?,
             reversible: h.reversible,
             stable: h.stable,
             sandwich: h.sandwich_norm,
-            shift: h.shift_tokens,
+            shift,
             shared: !tensors.contains("text_emb.weight"),
             angles,
         })
@@ -173,17 +175,18 @@ pub(super) fn table(axis: usize, separator: char) -> String {
     format!("image_pos_emb.weights{separator}{axis}")
 }
 
-fn masks(check: &Check<'_>, h: &Hparams, beside: &Value) -> Result<Vec<Mask>, Error> {
+fn version(text: &str) -> Version {
+    let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
+    [(); 3].map(|()| numbers.next().unwrap_or(0))
+}
+
+fn masks(check: &Check<'_>, h: &Hparams, version: Option<Version>) -> Result<Vec<Mask>, Error> {
     let types = match &h.attn_types {
         None => vec!["full".to_owned()],
         Some(Types::One(name)) => vec![name.clone()],
         Some(Types::Several(names)) => names.clone(),
     };
-    let version = beside["version"].as_str().map(|text| {
-        let mut numbers = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        [(); 3].map(|()| numbers.next().unwrap_or(0))
-    });
-    let conv = if version.is_some_and(|version| version < CORNER_SINCE) { Mask::Conv } else { Mask::Corner };
+    let conv = if version.is_some_and(|version| version >= CORNER_SINCE) { Mask::Corner } else { Mask::Conv };
     let mask = |name: &String| match name.as_str() {
         "full" => Ok(Mask::Full),
         "axial_row" => Ok(Mask::AxialRow),
