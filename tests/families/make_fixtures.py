@@ -210,8 +210,32 @@ def min_dalle() -> None:
     write("min-dalle", dict(**shapes, sequences=sequences))
 
 
+def llamagen() -> None:
+    """Captions, and what stands for none, that are embedded, and the tokens that the transformer gives, the most likely each time."""
+    import test_llamagen as family
+    from transformers import T5EncoderModel
+
+    t5 = T5EncoderModel(family.reader().config).eval()
+    shapes = dict(transformer=fill(original := family.Original(True, family.HEADS)), reader=fill(t5))
+    # The same tensor under two names.
+    del shapes["reader"]["shared.weight"]
+    t5.shared.weight.copy_(torch.tensor(weight("encoder.embed_tokens.weight", list(t5.shared.weight.shape))))
+    shapes["pictures"] = family.renamed({key: list(value.shape) for key, value in family.vqgan().state_dict().items()})
+    sequences = []
+    for length in (5, 31):
+        caption = (integers(f"caption {length}", length, len(family.PIECES) - 4) + 4).tolist()
+        features, valid = family.features(t5, caption)
+        blank = original.cls_embedding.uncond_embedding
+        for text, condition in [([*caption, family.END], features), ([len(family.PIECES)] * (length + 1), blank)]:
+            image = family.generate(original, (condition, condition), valid, 1.0, family.greedy)
+            assert len(set(image)) > 5, "the tokens are much alike"
+            sequences.append(dict(text=text, image=image))
+    sizes = dict(heads=family.HEADS, picture=family.GRID * family.FACTOR, pieces=family.PIECES)
+    write("llamagen", dict(**sizes, **shapes, sequences=sequences))
+
+
 if __name__ == "__main__":
     originals.stand_in()
     torch.set_grad_enabled(False)
-    for make in (taming, rudalle, janus, emu3, discrete, openai, clip, min_dalle):
+    for make in (taming, rudalle, janus, emu3, discrete, openai, clip, min_dalle, llamagen):
         make()

@@ -127,12 +127,17 @@ def vqgan() -> nn.Module:
     return originals.perturb(JanusVQVAE(JanusVQVAEConfig(embed_dim=8, num_embeddings=CODES, **settings)), 1.3)
 
 
+def renamed(state: dict) -> dict:
+    """Janus's autoencoder in LlamaGen's names."""
+    for old, new in LLAMAGEN.items():
+        state = {key.replace(old, new): value for key, value in state.items()}
+    return state
+
+
 def save(original: Original, pictures: nn.Module, folder: Path, **config: int) -> Path:
     folder.mkdir()
     torch.save({"model": original.state_dict(), "steps": 3}, folder / "t2i.pt")
-    state = pictures.state_dict()
-    for old, new in LLAMAGEN.items():
-        state = {key.replace(old, new): value for key, value in state.items()}
+    state = renamed(pictures.state_dict())
     torch.save({"model": {**state, "quantize.codebook_used": torch.zeros(65536)}}, folder / "vq_ds16.pt")
     (folder / "config.json").write_text(json.dumps({"n_head": HEADS, **config}))
     return folder

@@ -117,8 +117,8 @@ impl Source {
 
 /// The id of the token that ends a text.
 fn end(json: &Value) -> Option<u32> {
-    let added = json["added_tokens"].as_array()?.iter().find(|token| token["content"] == END);
-    let added = added.and_then(|token| token["id"].as_u64());
+    let mut added = json["added_tokens"].as_array().into_iter().flatten();
+    let added = added.find(|token| token["content"] == END).and_then(|token| token["id"].as_u64());
     let pieces = json["model"]["vocab"].as_array();
     let piece = || Some(pieces?.iter().position(|piece| piece[0] == END)? as u64);
     u32::try_from(added.or_else(piece)?).ok()
