@@ -2,93 +2,167 @@
 //!
 //! Every sum has one order, given by the list of positions alone: dot products and the sum of the exponentials run in [`LANES`] lanes that are
 //! added at the end as a tree, values are added position by position. So a result has the same bits whatever the batch, the number of threads, the
-//! width of the machine's registers, and whether a position came by prefill, by a step, or from another slot. No multiplication is fused with an
-//! addition, for the same reason.
+//! machine's registers, who it is computed together with, and whether a position came by prefill, by a step, or from another slot.
+//!
+//! Four heads that read the same positions (those of candidates of one caption, of neighbours in a prefill, or with shared keys) read them together: a key
+//! is fetched once for four queries. Each sum is made as it would be alone.
 
-use std::ops::Range;
+use crate::vector::{LANES, Lanes, Number, Vector, total};
 
-use crate::{mask::Runs, pool::Head};
+/// Heads that are computed together.
+pub(crate) const TOGETHER: usize = 4;
 
-/// Sums run in this many lanes; storage is padded to it. Eight f32 are an AVX2 register.
-pub(crate) const LANES: usize = 8;
+/// Positions whose values are mixed before the next lanes' are, so that they stay in the nearest cache.
+const TILE: usize = 64;
 
-type Lanes = [f32; LANES];
-
-/// The positions that a token sees: text `first` … `text` − 1, then image runs, counted from `image_start`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    pub(crate) first: usize,
-    pub(crate) text: usize,
-    pub(crate) image_start: usize,
-    pub(crate) image: Runs,
+/// Neighbouring places of the text's part of a sequence, or of the image's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) image: bool,
+    pub(crate) start: usize,
+    pub(crate) length: usize,
 }
 
-impl Seen {
-    /// How many positions.
-    pub(crate) fn positions(self) -> usize {
-        self.text - self.first + self.image.positions()
+/// Keys and values of one head, \[places, padded width / lanes\].
+#[derive(Debug)]
+pub(crate) struct Planes<'a, E> {
+    pub(crate) keys: &'a [[E; LANES]],
+    pub(crate) values: &'a [[E; LANES]],
+}
+
+impl<E> Clone for Planes<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Planes<'_, E> {}
+
+/// One head of one token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a, E> {
+    /// \[head_width\]
+    pub(crate) query: &'a [f32],
+    /// What it sees, in the order of the positions.
+    pub(crate) spans: &'a [Span],
+    pub(crate) text: Planes<'a, E>,
+    pub(crate) image: Planes<'a, E>,
+}
+
+impl<'a, E: Number> Reader<'a, E> {
+    pub(crate) const NONE: Self = Self {
+        query: &[],
+        spans: &[],
+        text: Planes { keys: &[], values: &[] },
+        image: Planes { keys: &[], values: &[] },
+    };
+
+    fn positions(&self) -> usize {
+        self.spans.iter().map(|span| span.length).sum()
     }
 
     #[inline(always)]
-    fn ranges(self) -> impl Iterator<Item = Range<usize>> {
-        let image = self.image.ranges().map(move |run| run.start + self.image_start..run.end + self.image_start);
-        std::iter::once(self.first..self.text).chain(image)
+    fn planes(&self, span: Span) -> Planes<'a, E> {
+        if span.image { self.image } else { self.text }
     }
 }
 
 /// Memory that calls reuse.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    query: Vec<Lanes>,
+    queries: Vec<Lanes>,
     weights: Vec<f32>,
-    context: Vec<Lanes>,
+    contexts: Vec<Lanes>,
 }
 
-/// Writes the context \[head_width\] of `query` \[head_width\].
-pub(crate) fn attend(
-    query: &[f32],
-    scale: f32,
-    seen: Seen,
-    head: &Head<'_>,
-    scratch: &mut Scratch,
-    context: &mut [f32],
-) {
+/// The instructions that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path(Instructions);
+
+/// Private, so that a path is made only where the machine has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instructions {
+    Any,
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the machine has AVX2.
-        return unsafe { attend_avx2(query, scale, seen, head, scratch, context) };
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Path {
+    /// Those that the machine has, the best first.
+    pub(crate) fn here() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let wide = [
+            std::arch::is_x86_feature_detected!("avx512f").then_some(Instructions::Avx512),
+            std::arch::is_x86_feature_detected!("avx2").then_some(Instructions::Avx2),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let wide = [None; 2];
+        wide.into_iter().flatten().chain([Instructions::Any]).map(Self)
     }
-    attend_with::<Lanes>(query, scale, seen, head, scratch, context);
+}
+
+/// Writes the contexts \[head_width\] of at most [`TOGETHER`] readers with queries of one width.
+pub(crate) fn attend<E: Number>(
+    path: Path,
+    readers: &[Reader<'_, E>],
+    scale: f32,
+    scratch: &mut Scratch,
+    contexts: &mut [&mut [f32]],
+) {
+    match path.0 {
+        Instructions::Any => attend_with::<Lanes, E>(readers, scale, scratch, contexts),
+        // SAFETY: the machine has them, or there would be no such path.
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => unsafe { attend_avx2(readers, scale, scratch, contexts) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => unsafe { attend_avx512(readers, scale, scratch, contexts) },
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn attend_avx2(query: &[f32], scale: f32, seen: Seen, head: &Head<'_>, scratch: &mut Scratch, context: &mut [f32]) {
-    attend_with::<std::arch::x86_64::__m256>(query, scale, seen, head, scratch, context);
+fn attend_avx2<E: Number>(readers: &[Reader<'_, E>], scale: f32, scratch: &mut Scratch, contexts: &mut [&mut [f32]]) {
+    attend_with::<crate::vector::x86::Avx2, E>(readers, scale, scratch, contexts);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn attend_avx512<E: Number>(readers: &[Reader<'_, E>], scale: f32, scratch: &mut Scratch, contexts: &mut [&mut [f32]]) {
+    attend_with::<crate::vector::x86::Avx512, E>(readers, scale, scratch, contexts);
 }
 
 #[inline(always)]
-fn attend_with<V: Vector>(
-    query: &[f32],
+fn attend_with<V: Vector, E: Number>(
+    readers: &[Reader<'_, E>],
     scale: f32,
-    seen: Seen,
-    head: &Head<'_>,
     scratch: &mut Scratch,
-    context: &mut [f32],
+    contexts: &mut [&mut [f32]],
 ) {
-    let width = query.len().div_ceil(LANES);
-    fill(&mut scratch.query, width, [0.0; LANES]);
-    for (padded, q) in scratch.query.as_flattened_mut().iter_mut().zip(query) {
-        *padded = q * scale;
+    let groups = readers.first().map_or(0, |reader| reader.query.len()).div_ceil(LANES);
+    let longest = readers.iter().map(Reader::positions).max().unwrap_or(0);
+    let stride = longest.next_multiple_of(LANES);
+    let Scratch { queries, weights, contexts: sums } = scratch;
+    fill(queries, readers.len() * groups, [0.0; LANES]);
+    fill(weights, readers.len() * stride, f32::NEG_INFINITY);
+    fill(sums, readers.len() * groups, [0.0; LANES]);
+    for (reader, query) in readers.iter().zip(queries.chunks_exact_mut(groups)) {
+        for (padded, q) in query.as_flattened_mut().iter_mut().zip(reader.query) {
+            *padded = q * scale;
+        }
     }
-    fill(&mut scratch.weights, seen.positions().next_multiple_of(LANES), f32::NEG_INFINITY);
-    scores::<V>(&scratch.query, seen, head, &mut scratch.weights);
-    let sum = exponentials(&mut scratch.weights);
-    fill(&mut scratch.context, width, [0.0; LANES]);
-    mix::<V>(&scratch.weights, seen, head, &mut scratch.context);
-    let inverse = 1.0 / sum;
-    for (out, c) in context.iter_mut().zip(scratch.context.as_flattened()) {
-        *out = c * inverse;
+    scores::<V, E>(readers, queries, weights, stride);
+    let mut inverses = [0.0; TOGETHER];
+    for ((reader, weights), inverse) in readers.iter().zip(weights.chunks_exact_mut(stride)).zip(&mut inverses) {
+        *inverse = 1.0 / exponentials(&mut weights[..reader.positions().next_multiple_of(LANES)]);
+    }
+    mix::<V, E>(readers, weights, stride, sums, groups);
+    for ((context, sums), inverse) in contexts.iter_mut().zip(sums.chunks_exact(groups)).zip(inverses) {
+        for (out, sum) in context.iter_mut().zip(sums.as_flattened()) {
+            *out = sum * inverse;
+        }
     }
 }
 
@@ -98,50 +172,91 @@ fn fill<T: Clone>(buffer: &mut Vec<T>, length: usize, value: T) {
     buffer.resize(length, value);
 }
 
-/// What of a range of positions is read from the prefix, then from the sequence's own storage: planes \[positions, padded width\].
+/// How many places of their `k`-th span, from its start on, four readers have in common.
 #[inline(always)]
-fn pick<'a>(planes: [&'a [f32]; 2], range: Range<usize>, prefix_length: usize, width: usize) -> [&'a [Lanes]; 2] {
-    let middle = prefix_length.clamp(range.start, range.end);
-    let lanes = |plane: &'a [f32], range: Range<usize>| &plane.as_chunks().0[range.start * width..range.end * width];
-    [lanes(planes[0], range.start..middle), lanes(planes[1], middle..range.end)]
+fn in_common<E: Number>(readers: &[Reader<'_, E>], k: usize) -> usize {
+    let (Some((first, others)), TOGETHER) = (readers.split_first(), readers.len()) else { return 0 };
+    let Some(span) = first.spans.get(k) else { return 0 };
+    let place = |reader: &Reader<'_, E>, span: Span| (reader.planes(span).keys.as_ptr(), span.start);
+    let mut length = span.length;
+    for other in others {
+        match other.spans.get(k) {
+            Some(theirs) if place(other, *theirs) == place(first, *span) => length = length.min(theirs.length),
+            _ => return 0,
+        }
+    }
+    length
 }
 
-/// query · key for every position seen, in order.
+fn most_spans<E: Number>(readers: &[Reader<'_, E>]) -> usize {
+    readers.iter().map(|reader| reader.spans.len()).max().unwrap_or(0)
+}
+
+/// query · key for every position that a reader sees, in order; `weights` are \[readers, stride\].
 #[inline(always)]
-fn scores<V: Vector>(query: &[Lanes], seen: Seen, head: &Head<'_>, scores: &mut [f32]) {
-    let mut scores = scores.iter_mut();
-    for range in seen.ranges() {
-        for keys in pick([head.prefix.keys, head.own.keys], range, head.prefix_length, query.len()) {
-            for (key, score) in keys.chunks_exact(query.len()).zip(&mut scores) {
-                *score = dot::<V>(query, key);
+fn scores<V: Vector, E: Number>(readers: &[Reader<'_, E>], queries: &[Lanes], weights: &mut [f32], stride: usize) {
+    let groups = queries.len() / readers.len();
+    let query = |i: usize| &queries[i * groups..][..groups];
+    let mut done = [0; TOGETHER];
+    for k in 0..most_spans(readers) {
+        let common = in_common(readers, k);
+        if common > 0 {
+            let span = readers[0].spans[k];
+            let keys = &readers[0].planes(span).keys[span.start * groups..][..common * groups];
+            let queries = std::array::from_fn(query);
+            for (t, key) in keys.chunks_exact(groups).enumerate() {
+                let sums = dots::<V, E, f32>(key, queries);
+                for (i, sum) in sums.into_iter().enumerate() {
+                    weights[i * stride + done[i] + t] = sum;
+                }
             }
+        }
+        for (i, reader) in readers.iter().enumerate() {
+            let Some(span) = reader.spans.get(k) else { continue };
+            let keys = &reader.planes(*span).keys[(span.start + common) * groups..];
+            let weights = &mut weights[i * stride + done[i] + common..][..span.length - common];
+            let (fours, rest) = weights.as_chunks_mut::<4>();
+            for (sums, keys) in fours.iter_mut().zip(keys.chunks_exact(4 * groups)) {
+                *sums = dots::<V, f32, E>(query(i), std::array::from_fn(|j| &keys[j * groups..][..groups]));
+            }
+            let keys = &keys[4 * fours.len() * groups..];
+            let key = |j: usize| &keys[j.min(rest.len() - 1) * groups..][..groups];
+            if !rest.is_empty() {
+                rest.copy_from_slice(&dots::<V, f32, E>(query(i), std::array::from_fn(key))[..rest.len()]);
+            }
+            done[i] += span.length;
         }
     }
 }
 
+/// one · each of four.
 #[inline(always)]
-fn dot<V: Vector>(a: &[Lanes], b: &[Lanes]) -> f32 {
-    let sums = a.iter().zip(b).fold(V::splat(0.0), |sums, (a, b)| sums.add(V::load(a).mul(V::load(b))));
-    total(sums.store())
-}
-
-#[inline(always)]
-fn total(s: Lanes) -> f32 {
-    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+fn dots<V: Vector, A: Number, B: Number>(one: &[[A; LANES]], four: [&[[B; LANES]]; 4]) -> [f32; 4] {
+    let [a, b, c, d] = four;
+    let mut sums = [V::splat(0.0); 4];
+    for ((((one, a), b), c), d) in one.iter().zip(a).zip(b).zip(c).zip(d) {
+        let one = A::load::<V>(one);
+        sums[0] = sums[0].add(one.mul(B::load::<V>(a)));
+        sums[1] = sums[1].add(one.mul(B::load::<V>(b)));
+        sums[2] = sums[2].add(one.mul(B::load::<V>(c)));
+        sums[3] = sums[3].add(one.mul(B::load::<V>(d)));
+    }
+    V::totals(sums)
 }
 
 /// Turns scores into e^(score − highest) and gives their sum. The length is a multiple of [`LANES`].
 #[inline(always)]
 fn exponentials(scores: &mut [f32]) -> f32 {
     let mut highest: Lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in scores.chunks_exact(LANES) {
+    let (chunks, _) = scores.as_chunks_mut::<LANES>();
+    for chunk in &*chunks {
         for lane in 0..LANES {
             highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
         }
     }
     let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let mut sums: Lanes = [0.0; LANES];
-    for chunk in scores.chunks_exact_mut(LANES) {
+    for chunk in chunks {
         for lane in 0..LANES {
             chunk[lane] = exponential(chunk[lane] - highest);
             sums[lane] += chunk[lane];
@@ -171,139 +286,88 @@ fn exponential(x: f32) -> f32 {
     (p * (r * r) + r + 1.0) * power
 }
 
-/// Adds weight · value, position by position.
+/// Adds weight · value to `sums` \[readers, groups\], position by position.
 #[inline(always)]
-fn mix<V: Vector>(weights: &[f32], seen: Seen, head: &Head<'_>, context: &mut [Lanes]) {
-    let mut weights = weights.iter();
-    for range in seen.ranges() {
-        for values in pick([head.prefix.values, head.own.values], range, head.prefix_length, context.len()) {
-            for (value, weight) in values.chunks_exact(context.len()).zip(&mut weights) {
-                let weight = V::splat(*weight);
-                for (sum, value) in context.iter_mut().zip(value) {
-                    *sum = V::load(sum).add(weight.mul(V::load(value))).store();
+fn mix<V: Vector, E: Number>(
+    readers: &[Reader<'_, E>],
+    weights: &[f32],
+    stride: usize,
+    sums: &mut [Lanes],
+    groups: usize,
+) {
+    let mut done = [0; TOGETHER];
+    for k in 0..most_spans(readers) {
+        let common = in_common(readers, k);
+        if common > 0 {
+            let span = readers[0].spans[k];
+            let values = &readers[0].planes(span).values[span.start * groups..][..common * groups];
+            for (tile, values) in values.chunks(TILE * groups).enumerate() {
+                let weights = std::array::from_fn(|i| &weights[i * stride + done[i] + tile * TILE..]);
+                mix_four::<V, E>(weights, values, sums, groups);
+            }
+        }
+        for (i, reader) in readers.iter().enumerate() {
+            let Some(span) = reader.spans.get(k) else { continue };
+            let (start, length) = (span.start + common, span.length - common);
+            let values = &reader.planes(*span).values[start * groups..][..length * groups];
+            let weights = &weights[i * stride + done[i] + common..][..length];
+            let sums = &mut sums[i * groups..][..groups];
+            for (tile, weights) in weights.chunks(TILE).enumerate() {
+                let values = &values[tile * TILE * groups..];
+                let (fours, rest) = sums.as_chunks_mut::<4>();
+                for (group, sums) in fours.iter_mut().enumerate() {
+                    mix_one::<V, E, 4>(weights, &values[4 * group..], sums, groups);
+                }
+                for (group, sum) in rest.iter_mut().enumerate() {
+                    let values = &values[4 * fours.len() + group..];
+                    mix_one::<V, E, 1>(weights, values, std::array::from_mut(sum), groups);
                 }
             }
+            done[i] += span.length;
         }
     }
 }
 
-/// Eight lanes: numbers that the compiler may place as it likes, or a register.
-trait Vector: Copy {
-    fn splat(x: f32) -> Self;
-    fn load(x: &Lanes) -> Self;
-    fn store(self) -> Lanes;
-    fn add(self, other: Self) -> Self;
-    fn mul(self, other: Self) -> Self;
-}
-
-impl Vector for Lanes {
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        [x; LANES]
-    }
-
-    #[inline(always)]
-    fn load(x: &Lanes) -> Self {
-        *x
-    }
-
-    #[inline(always)]
-    fn store(self) -> Lanes {
-        self
-    }
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] + other[lane])
-    }
-
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] * other[lane])
+/// The values of some positions, \[positions, groups\], for four readers.
+#[inline(always)]
+fn mix_four<V: Vector, E: Number>(weights: [&[f32]; 4], values: &[[E; LANES]], sums: &mut [Lanes], groups: usize) {
+    let [a, b, c, d] = weights;
+    for group in 0..groups {
+        let mut mixed: [V; 4] = std::array::from_fn(|i| V::load(&sums[i * groups + group]));
+        let values = values[group..].iter().step_by(groups);
+        for ((((value, a), b), c), d) in values.zip(a).zip(b).zip(c).zip(d) {
+            let value = E::load::<V>(value);
+            mixed[0] = mixed[0].add(V::splat(*a).mul(value));
+            mixed[1] = mixed[1].add(V::splat(*b).mul(value));
+            mixed[2] = mixed[2].add(V::splat(*c).mul(value));
+            mixed[3] = mixed[3].add(V::splat(*d).mul(value));
+        }
+        for (i, mixed) in mixed.into_iter().enumerate() {
+            mixed.store(&mut sums[i * groups + group]);
+        }
     }
 }
 
-/// Only [`attend_avx2`] makes one, which is called where AVX2 is: that is what makes its intrinsics safe.
-#[cfg(target_arch = "x86_64")]
-impl Vector for std::arch::x86_64::__m256 {
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        // SAFETY: see the impl.
-        unsafe { std::arch::x86_64::_mm256_set1_ps(x) }
+/// `N` neighbouring groups of lanes of the values of some positions, for one reader; `values` begins with the first of them.
+#[inline(always)]
+fn mix_one<V: Vector, E: Number, const N: usize>(
+    weights: &[f32],
+    values: &[[E; LANES]],
+    sums: &mut [Lanes; N],
+    groups: usize,
+) {
+    let mut mixed: [V; N] = std::array::from_fn(|n| V::load(&sums[n]));
+    for (weight, values) in weights.iter().zip(values.chunks(groups)) {
+        let weight = V::splat(*weight);
+        let values: &[_; N] = values.first_chunk().expect("a row has the groups that are asked for");
+        for n in 0..N {
+            mixed[n] = mixed[n].add(weight.mul(E::load::<V>(&values[n])));
+        }
     }
-
-    #[inline(always)]
-    fn load(x: &Lanes) -> Self {
-        // SAFETY: see the impl; the array has as many numbers as the register.
-        unsafe { std::arch::x86_64::_mm256_loadu_ps(x.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn store(self) -> Lanes {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: see the impl; the array has as many numbers as the register.
-        unsafe { std::arch::x86_64::_mm256_storeu_ps(lanes.as_mut_ptr(), self) };
-        lanes
-    }
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        // SAFETY: see the impl.
-        unsafe { std::arch::x86_64::_mm256_add_ps(self, other) }
-    }
-
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        // SAFETY: see the impl.
-        unsafe { std::arch::x86_64::_mm256_mul_ps(self, other) }
+    for (mixed, sum) in mixed.into_iter().zip(sums) {
+        mixed.store(sum);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{mask::Mask, pool::Planes, test::Random};
-
-    /// Distance in units of the last place.
-    fn ulp(found: f32, exact: f64) -> f64 {
-        let nearest = exact as f32;
-        let unit = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
-        (f64::from(found) - exact).abs() / unit
-    }
-
-    #[test]
-    fn the_exponential_is_close_and_rises() {
-        assert_eq!(exponential(0.0), 1.0);
-        assert!(exponential(f32::NEG_INFINITY) < 2e-38);
-        assert!(exponential(f32::NAN).is_nan());
-        let numbers =
-            (0..2_000_000).map(|i| -87.0 * i as f32 / 2e6).chain((0..2_000_000).map(|i| -1e-3 * i as f32 / 2e6));
-        let worst = numbers.map(|x| ulp(exponential(x), f64::from(x).exp())).fold(0.0, f64::max);
-        assert!(worst <= 2.0, "{worst}");
-        let near = (0..1_000_000).map(|i| exponential(-f32::from_bits(0x3000_0000 + i * 256)));
-        assert!(near.is_sorted_by(|a, b| a >= b));
-    }
-
-    #[test]
-    #[cfg(target_arch = "x86_64")]
-    fn every_build_gives_the_same_bits() {
-        if !std::arch::is_x86_feature_detected!("avx2") {
-            return;
-        }
-        let mut random = Random(7);
-        for width in [1, 5, 8, 31, 48, 64] {
-            let padded = usize::next_multiple_of(width, LANES);
-            let mut plane = || (0..80 * padded).map(|_| random.normal()).collect::<Vec<f32>>();
-            let (keys, values, query) = (plane(), plane(), plane());
-            let own = Planes { keys: &keys, values: &values };
-            let head = Head { prefix_length: 0, prefix: own, own };
-            let seen = Seen { first: 3, text: 16, image_start: 16, image: Mask::Convolution(5).runs(8, 63) };
-            let mut contexts = [vec![0.0; width], vec![0.0; width]];
-            let [any, avx2] = &mut contexts;
-            attend_with::<Lanes>(&query[..width], 0.3, seen, &head, &mut Scratch::default(), any);
-            // SAFETY: the machine has AVX2.
-            unsafe { attend_avx2(&query[..width], 0.3, seen, &head, &mut Scratch::default(), avx2) };
-            assert!(any.iter().zip(avx2).all(|(a, b)| a.to_bits() == b.to_bits()));
-        }
-    }
-}
+mod tests;

@@ -27,14 +27,16 @@ mod operator;
 mod options;
 mod pool;
 mod runtime;
+mod store;
 #[cfg(test)]
 mod test;
 mod text_encoder;
 mod transformer;
+mod vector;
 
 pub use clip::Clip;
 pub use error::Error;
 pub use image::{ImageDecoder, ImageEncoder};
-pub use options::{Device, Options};
+pub use options::{Device, Options, Precision};
 pub use runtime::Runtime;
 pub use transformer::{Prefix, Row, Transformer};

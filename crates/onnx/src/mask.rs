@@ -59,6 +59,17 @@ impl Mask {
         };
         Runs { start, length, stride: columns, count, end: q + 1 }
     }
+
+    /// How many positions back a position sees at most, on a grid of this many columns; none: all the way.
+    pub(crate) fn reach(self, columns: usize) -> Option<usize> {
+        match self {
+            Self::Full | Self::Column => None,
+            Self::Row => Some(columns),
+            Self::Convolution(kernel) => Some(kernel / 2 * (columns + 1)),
+            Self::AxialRow => Some(columns - 1),
+            Self::Corner(kernel) => Some((kernel - 1) * (columns + 1)),
+        }
+    }
 }
 
 /// Runs of consecutive positions at equal distances; the last is cut at the position that looks.
@@ -82,12 +93,6 @@ impl Runs {
             let start = self.start + i * self.stride;
             start..(start + self.length).min(self.end)
         })
-    }
-
-    /// How many positions.
-    #[inline(always)]
-    pub(crate) fn positions(self) -> usize {
-        self.ranges().map(|run| run.len()).sum()
     }
 }
 
@@ -125,7 +130,8 @@ mod tests {
                     let expected: Vec<usize> = (0..rows * columns).filter(|&k| sees(mask, columns, q, k)).collect();
                     let found: Vec<usize> = mask.runs(columns, q).ranges().flatten().collect();
                     assert_eq!(found, expected, "{mask:?}, {rows} × {columns}, position {q}");
-                    assert_eq!(mask.runs(columns, q).positions(), expected.len());
+                    let back = q - expected[0];
+                    assert!(mask.reach(columns).is_none_or(|reach| back <= reach), "{mask:?}: {back} back");
                 }
             }
         }

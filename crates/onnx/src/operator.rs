@@ -12,23 +12,31 @@
 //!
 //! `easel.Shift`: see [`shift`].
 
+mod plan;
+mod rows;
 mod shift;
 
 use std::{
     cell::RefCell,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput},
-    value::{TensorElementType, ValueRef},
+    value::TensorElementType,
 };
 
+use self::{
+    plan::Plan,
+    rows::{Chunks, Tokens, input, output},
+};
 use crate::{
-    Error,
-    attend::{Scratch, Seen, attend},
+    Error, Precision,
+    attend::{Reader, Scratch, TOGETHER, attend},
     mask::{Mask, Runs},
     pool::{Geometry, Pool},
+    store::Stored,
 };
 
 /// Multiplications of a call below which waking the other threads costs more than it saves.
@@ -111,9 +119,10 @@ impl Operator for Attention {
     }
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<SelfLayer> {
-        let layer = SelfLayer::of(context, &self.0).map_err(ort::Error::new)?;
-        self.0.nodes().attention[layer.layer.index] += 1;
-        Ok(layer)
+        let node = SelfLayer::of(context, &self.0).map_err(ort::Error::new)?;
+        self.0.nodes().attention[node.layer.index] += 1;
+        node.layer.pool().keep(node.layer.index, node.mask);
+        Ok(node)
     }
 }
 
@@ -138,7 +147,7 @@ impl Operator for CrossAttention {
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<CrossLayer> {
         let layer = Layer::of(context, &self.0).map_err(ort::Error::new)?;
         self.0.nodes().cross_attention[layer.index] += 1;
-        Ok(CrossLayer(layer))
+        Ok(CrossLayer { layer, plan: Plan::default() })
     }
 }
 
@@ -197,42 +206,62 @@ impl Layer {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the output: every head of every row attends to what `seen` says of (slot, position), on all threads where that pays.
-    fn attend(
+    /// Every head of every row of a wave reads what was planned, on all threads where that pays.
+    fn attend<E: Stored>(
         &self,
         context: &ComputeContext,
         pool: &Pool,
+        plan: &Plan,
         query: &[f32],
-        tokens: &Tokens<'_>,
-        seen: impl Fn(usize, usize) -> Seen + Sync,
+        contexts: &Chunks,
     ) -> ort::Result<()> {
-        let (heads, head_width) = (self.query_heads, self.geometry.head_width);
-        let shape = [tokens.len(), heads * head_width];
-        let mut output = context.output(0, shape)?.ok_or_else(|| ort::Error::new("attention has no output"))?;
-        let (_, out) = output.try_extract_tensor_mut::<f32>()?;
-        let contexts = Chunks { start: out.as_mut_ptr(), width: head_width };
-        let sharing = heads / self.geometry.heads;
+        let (heads, width) = (self.geometry.heads, self.geometry.head_width);
+        let shared = self.query_heads / heads;
         let task = |i: usize| {
-            let (row, head) = (i / heads, i % heads);
-            let (slot, position) = tokens.at(row);
-            // SAFETY: i < n · heads, and each i is run once.
-            let out = unsafe { contexts.chunk(i) };
-            let head = pool.head(slot, self.index, head / sharing);
-            let query = &query[i * head_width..][..head_width];
-            let seen = seen(slot, position);
-            SCRATCH.with_borrow_mut(|scratch| attend(query, self.scale, seen, &head, scratch, out));
+            // A head's blocks follow one another, so that a thread finds what one has read for the next in its cache.
+            let (head, block) = (i / plan.blocks().len(), plan.blocks()[i % plan.blocks().len()].clone());
+            let mut readers = [Reader::<E>::NONE; TOGETHER];
+            let mut outputs: [&mut [f32]; TOGETHER] = Default::default();
+            for ((pair, reader), output) in block.clone().zip(&mut readers).zip(&mut outputs) {
+                let (row, spans) = plan.row(pair / shared);
+                let chunk = row.index * self.query_heads + head * shared + pair % shared;
+                let planes = pool.head(row.slot, self.index, head);
+                let query = &query[chunk * width..][..width];
+                *reader = Reader { query, spans, text: planes.text, image: planes.image };
+                // SAFETY: the buffer has a chunk for each query head of each row, and each of them is in one block of one head.
+                *output = unsafe { contexts.chunk(chunk) };
+            }
+            let (readers, outputs) = (&readers[..block.len()], &mut outputs[..block.len()]);
+            SCRATCH.with_borrow_mut(|scratch| attend(pool.path, readers, self.scale, scratch, outputs));
         };
-        let tasks = tokens.len() * heads;
-        let reads = |row| {
-            let (slot, position) = tokens.at(row);
-            seen(slot, position).positions()
-        };
-        let reads: usize = (0..tokens.len()).map(reads).sum();
-        if reads * heads * head_width * 2 < PARALLEL_FROM {
+        let tasks = heads * plan.blocks().len();
+        if plan.reads() * heads * width * 2 < PARALLEL_FROM {
             (0..tasks).for_each(task);
             return Ok(());
         }
         context.par_for(tasks, 0, task)
+    }
+
+    /// [`Self::attend`] for what the pool's numbers are stored in.
+    fn attend_stored(
+        &self,
+        context: &ComputeContext,
+        pool: &Pool,
+        plan: &Plan,
+        query: &[f32],
+        contexts: &Chunks,
+    ) -> ort::Result<()> {
+        match pool.layout().precision() {
+            Precision::F32 => self.attend::<f32>(context, pool, plan, query, contexts),
+            Precision::Bf16 => self.attend::<u16>(context, pool, plan, query, contexts),
+        }
+    }
+
+    /// Text positions `first` … `text` − 1, then image runs, counted from where the node's image begins.
+    fn positions(&self, first: usize, text: usize, image: Runs) -> impl Iterator<Item = Range<usize>> + use<> {
+        let start = self.text_length;
+        let image = image.ranges().map(move |run| run.start + start..run.end + start);
+        Some(first..text).filter(|text| !text.is_empty()).into_iter().chain(image)
     }
 }
 
@@ -241,6 +270,7 @@ struct SelfLayer {
     layer: Layer,
     mask: Mask,
     text_seen: bool,
+    plan: Plan,
 }
 
 impl SelfLayer {
@@ -255,24 +285,25 @@ impl SelfLayer {
             Some("hidden") => false,
             Some(found) => return Err(format!("attention's text: expected seen or hidden, found {found:?}")),
         };
-        Ok(Self { layer, mask, text_seen })
+        Ok(Self { layer, mask, text_seen, plan: Plan::default() })
     }
 
     /// What the token at `position` of a sequence that begins at `first` reads.
-    fn seen(&self, first: usize, position: usize) -> Seen {
+    fn seen(&self, first: usize, position: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let text = self.layer.text_length;
-        match position.checked_sub(text) {
-            None => Seen { first, text: position + 1, image_start: text, image: Runs::NONE },
-            Some(q) => {
-                let first = if self.text_seen { first.min(text) } else { text };
-                Seen { first, text, image_start: text, image: self.mask.runs(self.layer.geometry.columns, q) }
-            }
-        }
+        let Some(q) = position.checked_sub(text) else {
+            return self.layer.positions(first, position + 1, Runs::NONE);
+        };
+        let first = if self.text_seen { first.min(text) } else { text };
+        self.layer.positions(first, text, self.mask.runs(self.layer.geometry.columns, q))
     }
 }
 
 /// A node of `easel.CrossAttention`.
-struct CrossLayer(Layer);
+struct CrossLayer {
+    layer: Layer,
+    plan: Plan,
+}
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -280,10 +311,11 @@ thread_local! {
 
 impl Kernel for SelfLayer {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let layer = &self.layer;
         let (query, key, value) = (input(context, 0)?, input(context, 1)?, input(context, 2)?);
         let (slots, positions) = (input(context, 3)?, input(context, 4)?);
         let tokens = Tokens { slots: slots.try_extract_tensor()?.1, positions: positions.try_extract_tensor()?.1 };
+        let mut plan = std::mem::take(&mut self.plan);
+        let layer = &self.layer;
         let mut pool = layer.pool();
         tokens.check(&pool)?;
         let Geometry { heads, head_width, .. } = layer.geometry;
@@ -291,88 +323,42 @@ impl Kernel for SelfLayer {
         let query = tokens.numbers("query", query.try_extract_tensor()?.1, layer.query_heads * head_width)?;
         let key = tokens.numbers("key", key.try_extract_tensor()?.1, width)?;
         let value = tokens.numbers("value", value.try_extract_tensor()?.1, width)?;
-        for (row, (key, value)) in key.chunks_exact(width).zip(value.chunks_exact(width)).enumerate() {
-            let (slot, position) = tokens.at(row);
-            pool.write(slot, layer.index, position, key, value);
+        let mut output = output(context, [tokens.len(), layer.query_heads * head_width])?;
+        let contexts = Chunks { start: output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr(), width: head_width };
+        let mut next = 0;
+        while next < tokens.len() {
+            let wave = plan.wave(&pool, layer.index, &tokens, next);
+            next = wave.end;
+            for row in wave.clone() {
+                let (slot, position) = tokens.at(row);
+                let of = |numbers| &<[f32]>::as_ref(numbers)[row * width..][..width];
+                pool.write(slot, layer.index, position, of(key), of(value));
+            }
+            let seen = |slot, position| self.seen(pool.first(slot), position);
+            plan.make(&pool, layer.index, (&tokens, wave), layer.query_heads / heads, seen);
+            layer.attend_stored(context, &pool, &plan, query, &contexts)?;
         }
-        layer.attend(context, &pool, query, &tokens, |slot, position| self.seen(pool.first(slot), position))
+        drop(pool);
+        self.plan = plan;
+        Ok(())
     }
 }
 
 impl Kernel for CrossLayer {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let Self(layer) = self;
+        let Self { layer, plan } = self;
         let (query, slots, positions) = (input(context, 0)?, input(context, 1)?, input(context, 2)?);
         let tokens = Tokens { slots: slots.try_extract_tensor()?.1, positions: positions.try_extract_tensor()?.1 };
         let pool = layer.pool();
         tokens.check(&pool)?;
-        let width = layer.query_heads * layer.geometry.head_width;
+        let Geometry { heads, head_width, .. } = layer.geometry;
+        let width = layer.query_heads * head_width;
         let query = tokens.numbers("query", query.try_extract_tensor()?.1, width)?;
-        let text = layer.text_length;
-        layer.attend(context, &pool, query, &tokens, |slot, _| {
-            let first = pool.first(slot).min(text);
-            Seen { first, text, image_start: text, image: Runs::NONE }
-        })
-    }
-}
-
-fn input<'a>(context: &'a ComputeContext, i: usize) -> ort::Result<ValueRef<'a>> {
-    context.input(i)?.ok_or_else(|| ort::Error::new(format!("the operator has no input {i}")))
-}
-
-/// Which token every row is.
-struct Tokens<'a> {
-    slots: &'a [i64],
-    positions: &'a [i64],
-}
-
-impl Tokens<'_> {
-    fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// Slot and position.
-    fn at(&self, row: usize) -> (usize, usize) {
-        (self.slots[row] as usize, self.positions[row] as usize)
-    }
-
-    /// The engine gives good ones, but the graph lies between.
-    fn check(&self, pool: &Pool) -> ort::Result<()> {
-        let good = |(&slot, &position): (&i64, &i64)| pool.holds(slot, position);
-        if self.slots.len() == self.positions.len() && self.slots.iter().zip(self.positions).all(good) {
-            return Ok(());
-        }
-        Err(ort::Error::new("the operator's slots and positions are not those of the pool"))
-    }
-
-    /// `numbers`, if they are so many for each row.
-    fn numbers<'a>(&self, name: &str, numbers: &'a [f32], width: usize) -> ort::Result<&'a [f32]> {
-        if numbers.len() == self.len() * width {
-            return Ok(numbers);
-        }
-        let shape = format!("{} numbers for {} rows", numbers.len(), self.len());
-        Err(ort::Error::new(format!("the operator's {name}: expected width {width}, found {shape}")))
-    }
-}
-
-/// A buffer that tasks on several threads fill chunk by chunk.
-struct Chunks {
-    start: *mut f32,
-    width: usize,
-}
-
-// SAFETY: it gives out chunks of a buffer of plain numbers, each to one task.
-unsafe impl Sync for Chunks {}
-// SAFETY: as above.
-unsafe impl Send for Chunks {}
-
-impl Chunks {
-    /// # Safety
-    /// The buffer has chunk `i`, and nobody else holds it.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn chunk(&self, i: usize) -> &mut [f32] {
-        // SAFETY: the caller's promise; chunks do not overlap.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.width), self.width) }
+        let mut output = output(context, [tokens.len(), width])?;
+        let contexts = Chunks { start: output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr(), width: head_width };
+        let seen = |slot, _| layer.positions(pool.first(slot), layer.text_length, Runs::NONE);
+        plan.make(&pool, layer.index, (&tokens, 0..tokens.len()), layer.query_heads / heads, seen);
+        layer.attend_stored(context, &pool, plan, query, &contexts)
     }
 }
 

@@ -37,6 +37,37 @@ impl FromStr for Device {
     }
 }
 
+/// What keys and values are stored in. All that is computed with them is f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// The upper halves of 32-bit floats, rounded to the nearest: half the memory, 8 bits of precision.
+    Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("expected f32 or bf16, found {name:?}")),
+        }
+    }
+}
+
 /// More than any machine has; ONNX Runtime would make as many as it is told.
 const MAX_THREADS: usize = 1024;
 
@@ -49,6 +80,11 @@ pub struct Options {
     pub threads: usize,
     /// What the engine's weights, keys and values may take, on the CPU and on the GPU each; none: no limit.
     pub memory_limit_mib: Option<u64>,
+    /// Whether the sampler's steps on CUDA are captured, one CUDA graph for each size, and replayed: fewer calls of the driver. Off by default: whether every
+    /// operator of a graph may be captured depends on the version of ONNX Runtime, which refuses to load the graph where not.
+    pub cuda_graphs: bool,
+    /// What the transformer's keys and values are stored in.
+    pub kv: Precision,
 }
 
 impl Options {

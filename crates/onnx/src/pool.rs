@@ -2,7 +2,13 @@
 
 use easel_package::{Manifest, Padding};
 
-use crate::{Error, Prefix, Row, attend::LANES};
+use crate::{
+    Error, Precision, Prefix, Row,
+    attend::{Path, Planes},
+    mask::Mask,
+    store::{Kept, Layout, Part, Stored},
+    vector::LANES,
+};
 
 /// What the manifest says of a sequence and of what is kept of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,49 +46,34 @@ impl Geometry {
 
     /// Text and image.
     pub(crate) fn positions(self) -> usize {
-        self.text_length + self.rows * self.columns
+        self.text_length + self.cells()
+    }
+
+    /// Image positions.
+    pub(crate) fn cells(self) -> usize {
+        self.rows * self.columns
     }
 
     /// A head's numbers with the zeros that fill the last lanes.
     pub(crate) fn padded_width(self) -> usize {
         self.head_width.next_multiple_of(LANES)
     }
-
-    /// One sequence's keys or values of one head of one layer.
-    fn plane(self) -> usize {
-        self.positions() * self.padded_width()
-    }
-
-    /// Numbers of one sequence's keys and values; none: more than a machine can count.
-    fn keys_values(self) -> Option<usize> {
-        self.plane().checked_mul(2 * self.layers * self.heads)
-    }
-
-    /// Numbers of one sequence; none: more than a machine can count.
-    fn sequence(self) -> Option<usize> {
-        let shifted = self.positions().checked_mul(self.shifts * self.shift_width)?;
-        self.keys_values()?.checked_add(shifted)
-    }
-
-    /// Bytes of one sequence.
-    pub(crate) fn sequence_bytes(self) -> usize {
-        self.sequence().map_or(usize::MAX, |numbers| numbers.saturating_mul(size_of::<f32>()))
-    }
 }
 
-/// A number of slots, each with room for one sequence, taken when first used.
-///
-/// A slot's storage is \[layers, heads, key or value, positions, padded width\]: what a task reads, one head of one layer, is contiguous. Behind it lies
-/// what is shifted, \[shifts, positions, width\].
+/// A number of slots, each with room for one sequence. The memory of a sequence's text, and of its image, is taken when the first of its rows comes, and kept
+/// for the slot's next sequence.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    geometry: Geometry,
+    layout: Layout,
     slots: Vec<Slot>,
+    /// The instructions that its keys and values are read with.
+    pub(crate) path: Path,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Slot {
-    storage: Vec<f32>,
+    text: Option<Kept>,
+    image: Option<Kept>,
     /// The sequence's first position.
     first: usize,
     /// Positions computed; none: not begun, or begun by a step that failed.
@@ -91,39 +82,59 @@ struct Slot {
     reached: usize,
     /// Counts the sequences that this slot has held.
     sequence: u64,
-    prefix: Option<Link>,
+    /// Whose text is read; none: its own.
+    link: Option<Link>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
     slot: usize,
-    length: usize,
     sequence: u64,
 }
 
-/// What one head of one layer reads of one sequence. All planes are \[positions, padded width\].
+/// What one head of one layer reads of one sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Head<'a> {
-    /// Positions 0 … prefix_length − 1 are read from `prefix`.
-    pub(crate) prefix_length: usize,
-    pub(crate) prefix: Planes<'a>,
-    pub(crate) own: Planes<'a>,
+pub(crate) struct Head<'a, E> {
+    pub(crate) text: Planes<'a, E>,
+    pub(crate) image: Planes<'a, E>,
 }
 
-/// Keys and values.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Planes<'a> {
-    pub(crate) keys: &'a [f32],
-    pub(crate) values: &'a [f32],
+impl Slot {
+    fn part(&self, part: Part) -> Option<&Kept> {
+        if part == Part::Text { self.text.as_ref() } else { self.image.as_ref() }
+    }
+
+    fn part_mut(&mut self, part: Part) -> &mut Option<Kept> {
+        if part == Part::Text { &mut self.text } else { &mut self.image }
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(geometry: Geometry, sequences: usize) -> Self {
-        Self { geometry, slots: vec![Slot::default(); sequences] }
+    pub(crate) fn new(geometry: Geometry, precision: Precision, sequences: usize) -> Self {
+        let path = Path::here().next().expect("every machine has a path");
+        let mut pool = Self { layout: Layout::new(geometry, precision), slots: Vec::new(), path };
+        pool.resize(sequences);
+        pool
+    }
+
+    /// Forgets all sequences and makes so many slots.
+    pub(crate) fn resize(&mut self, sequences: usize) {
+        self.slots.clear();
+        self.slots.resize_with(sequences, Slot::default);
+    }
+
+    /// Keeps of a layer only what `mask` can see. No sequence has been begun yet.
+    pub(crate) fn keep(&mut self, layer: usize, mask: Mask) {
+        debug_assert!(self.slots.iter().all(|slot| slot.text.is_none() && slot.image.is_none()));
+        self.layout.keep(layer, mask);
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        self.geometry
+        self.layout.geometry()
     }
 
     pub(crate) fn sequences(&self) -> usize {
@@ -133,17 +144,46 @@ impl Pool {
     /// Starts a sequence; see `Transformer::begin`.
     pub(crate) fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
         self.check_slot("slot", slot)?;
-        let link = prefix.map(|prefix| self.link(slot, prefix)).transpose()?;
-        if self.slots[slot].storage.is_empty() {
-            self.slots[slot].storage = self.allocate()?;
+        if let Some(prefix) = prefix {
+            self.check_prefix(slot, prefix)?;
         }
-        let first = link.map_or(0, |link| self.slots[link.slot].first);
+        let source = prefix.map(|prefix| (prefix.slot, prefix.length as usize));
+        let text_length = self.geometry().text_length;
+        match source {
+            Some((source, length)) if length < text_length => self.copy(source, slot, Part::Text, length)?,
+            Some((source, length)) if length > text_length => {
+                self.copy(source, slot, Part::Image, length - text_length)?
+            }
+            _ => {}
+        }
+        let whole = source.filter(|(_, length)| *length >= text_length);
+        let link = whole.map(|(slot, _)| Link { slot, sequence: self.slots[slot].sequence });
+        let first = source.map_or(0, |(source, _)| self.slots[source].first);
         let place = &mut self.slots[slot];
         place.first = first;
         place.sequence += 1;
-        place.prefix = link;
-        place.reached = link.map_or(0, |link| link.length);
+        place.link = link;
+        place.reached = source.map_or(0, |(_, length)| length);
         place.written = Some(place.reached);
+        Ok(())
+    }
+
+    /// Copies the first `count` positions of a part, or those that are kept of them.
+    fn copy(&mut self, from: usize, to: usize, part: Part, count: usize) -> Result<(), Error> {
+        self.ensure(to, part)?;
+        let mut copy = self.slots[to].part_mut(part).take().expect("it was ensured");
+        let from = self.slots[from].part(part).expect("the prefix was computed");
+        copy.copy(from, &self.layout, part, count);
+        *self.slots[to].part_mut(part) = Some(copy);
+        Ok(())
+    }
+
+    /// Takes the memory of a part, unless the slot has it.
+    fn ensure(&mut self, slot: usize, part: Part) -> Result<(), Error> {
+        let place = self.slots[slot].part_mut(part);
+        if place.is_none() {
+            *place = Some(self.layout.allocate(part)?);
+        }
         Ok(())
     }
 
@@ -154,7 +194,7 @@ impl Pool {
         Err(Error::input(field, format_args!("0 … {}", self.slots.len().saturating_sub(1)), slot))
     }
 
-    fn link(&self, slot: usize, prefix: Prefix) -> Result<Link, Error> {
+    fn check_prefix(&self, slot: usize, prefix: Prefix) -> Result<(), Error> {
         self.check_slot("prefix.slot", prefix.slot)?;
         if prefix.slot == slot {
             return Err(Error::input("prefix.slot", "another slot", slot));
@@ -164,25 +204,18 @@ impl Pool {
         let computed = source.written.unwrap_or(0);
         let least = source.first + 1;
         if length < least || length > computed {
-            return Err(Error::input(
-                "prefix.length",
-                format_args!("{least} … {computed}, what slot {} holds", prefix.slot),
-                length,
-            ));
+            let expected = format_args!("{least} … {computed}, what slot {} holds", prefix.slot);
+            return Err(Error::input("prefix.length", expected, length));
         }
-        if source.prefix.is_some() {
+        if length > self.geometry().text_length && length < computed {
+            let text = self.geometry().text_length;
+            let expected = format_args!("at most {text}, or {computed}, all that slot {} holds", prefix.slot);
+            return Err(Error::input("prefix.length", expected, length));
+        }
+        if source.link.is_some() {
             return Err(Error::input("prefix.slot", "a slot without a prefix of its own", prefix.slot));
         }
-        Ok(Link { slot: prefix.slot, length, sequence: source.sequence })
-    }
-
-    /// Zeros, by the operating system: a page that is never used takes no memory.
-    fn allocate(&self) -> Result<Vec<f32>, Error> {
-        let exhausted = || Error::Exhausted { bytes: self.geometry.sequence_bytes() };
-        let numbers = self.geometry.sequence().ok_or_else(exhausted)?;
-        // `vec!` aborts the process where it fails, so this is tried first.
-        Vec::<f32>::new().try_reserve_exact(numbers).map_err(|_| exhausted())?;
-        Ok(vec![0.0; numbers])
+        Ok(())
     }
 
     /// Checks that every row follows its slot's last one, and notes how far each slot gets. A refusal changes nothing.
@@ -204,7 +237,7 @@ impl Pool {
         if place.written.is_none() {
             return Err(Error::input(format!("rows[{i}].slot"), "a slot that was begun", row.slot));
         }
-        if let Some(link) = place.prefix.filter(|link| self.slots[link.slot].sequence != link.sequence) {
+        if let Some(link) = place.link.filter(|link| self.slots[link.slot].sequence != link.sequence) {
             return Err(Error::input(
                 format!("rows[{i}].slot"),
                 format_args!("a prefix still in slot {}", link.slot),
@@ -212,11 +245,11 @@ impl Pool {
             ));
         }
         let mut next = place.reached;
-        if self.geometry.ragged && next == 0 && (row.position as usize) < self.geometry.text_length {
+        if self.geometry().ragged && next == 0 && (row.position as usize) < self.geometry().text_length {
             next = row.position as usize;
             self.slots[row.slot].first = next;
         }
-        if next >= self.geometry.positions() {
+        if next >= self.geometry().positions() {
             return Err(Error::input(format!("rows[{i}].position"), "an unfinished sequence", row.position));
         }
         if row.position as usize != next {
@@ -226,6 +259,7 @@ impl Pool {
                 row.position,
             ));
         }
+        self.ensure(row.slot, self.layout.part(next).0)?;
         self.slots[row.slot].reached = next + 1;
         Ok(())
     }
@@ -240,9 +274,11 @@ impl Pool {
 
     /// Whether `slot` and `position` can be written and read, whatever a graph makes of them.
     pub(crate) fn holds(&self, slot: i64, position: i64) -> bool {
-        let place = usize::try_from(slot).ok().and_then(|slot| self.slots.get(slot));
-        place.is_some_and(|place| !place.storage.is_empty())
-            && usize::try_from(position).is_ok_and(|position| position < self.geometry.positions())
+        let (Ok(slot), Ok(position)) = (usize::try_from(slot), usize::try_from(position)) else { return false };
+        let own = |place: &Slot| place.part(self.layout.part(position).0).is_some();
+        position < self.geometry().positions()
+            && self.slots.get(slot).is_some_and(own)
+            && self.slots[self.text_slot(slot)].text.is_some()
     }
 
     /// The first position of a slot's sequence.
@@ -250,176 +286,43 @@ impl Pool {
         self.slots[slot].first
     }
 
-    fn shifted_start(&self, shift: usize, position: usize) -> usize {
-        let keys_values = self.geometry.keys_values().expect("the slot was allocated");
-        keys_values + (shift * self.geometry.positions() + position) * self.geometry.shift_width
+    /// The slot whose text a sequence reads.
+    pub(crate) fn text_slot(&self, slot: usize) -> usize {
+        self.slots[slot].link.map_or(slot, |link| link.slot)
     }
 
     /// Stores what the shift keeps of a position.
     pub(crate) fn write_shifted(&mut self, slot: usize, shift: usize, position: usize, numbers: &[f32]) {
-        let start = self.shifted_start(shift, position);
-        self.slots[slot].storage[start..][..numbers.len()].copy_from_slice(numbers);
+        let (part, start) = self.layout.shifted_start(shift, position);
+        let kept = self.slots[slot].part_mut(part).as_mut().expect("the slot holds the position");
+        kept.write_shifted(start, numbers);
     }
 
     /// What the shift keeps of a position.
     pub(crate) fn shifted(&self, slot: usize, shift: usize, position: usize) -> &[f32] {
-        let start = self.shifted_start(shift, position);
-        let link = self.slots[slot].prefix.filter(|link| position < link.length);
-        &self.slots[link.map_or(slot, |link| link.slot)].storage[start..][..self.geometry.shift_width]
-    }
-
-    fn plane_start(&self, layer: usize, head: usize) -> usize {
-        (layer * self.geometry.heads + head) * 2 * self.geometry.plane()
+        let (part, start) = self.layout.shifted_start(shift, position);
+        let slot = if part == Part::Text { self.text_slot(slot) } else { slot };
+        let kept = self.slots[slot].part(part).expect("the slot holds the position");
+        kept.shifted(start, self.geometry().shift_width)
     }
 
     /// Stores the keys and values \[heads · head_width\] of a position of one layer.
     pub(crate) fn write(&mut self, slot: usize, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let Geometry { head_width: width, .. } = self.geometry;
-        let (plane, at) = (self.geometry.plane(), position * self.geometry.padded_width());
-        for (head, (key, value)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
-            let start = self.plane_start(layer, head) + at;
-            let storage = &mut self.slots[slot].storage;
-            storage[start..][..width].copy_from_slice(key);
-            storage[start + plane..][..width].copy_from_slice(value);
-        }
+        let (part, position) = self.layout.part(position);
+        let kept = self.slots[slot].part_mut(part).as_mut().expect("the slot holds the position");
+        kept.write(&self.layout, (part, layer, position), keys, values);
     }
 
-    /// One head of one layer of a sequence.
-    pub(crate) fn head(&self, slot: usize, layer: usize, head: usize) -> Head<'_> {
-        let (plane, start) = (self.geometry.plane(), self.plane_start(layer, head));
-        let planes = |slot: usize| {
-            let both = &self.slots[slot].storage[start..][..2 * plane];
-            Planes { keys: &both[..plane], values: &both[plane..] }
+    /// One head of one layer of a sequence; a part that it does not have is empty.
+    pub(crate) fn head<E: Stored>(&self, slot: usize, layer: usize, head: usize) -> Head<'_, E> {
+        let planes = |slot: usize, part: Part| {
+            let kept = self.slots[slot].part(part);
+            let planes = kept.and_then(|kept| kept.planes(&self.layout, part, layer, head));
+            planes.unwrap_or(Planes { keys: &[], values: &[] })
         };
-        let own = planes(slot);
-        match self.slots[slot].prefix {
-            Some(link) => Head { prefix_length: link.length, prefix: planes(link.slot), own },
-            None => Head { prefix_length: 0, prefix: own, own },
-        }
+        Head { text: planes(self.text_slot(slot), Part::Text), image: planes(slot, Part::Image) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    const GEOMETRY: Geometry = Geometry {
-        layers: 1,
-        heads: 1,
-        head_width: 4,
-        text_length: 2,
-        rows: 1,
-        columns: 2,
-        ragged: false,
-        shifts: 0,
-        shift_width: 0,
-    };
-
-    fn row(slot: usize, position: u32) -> Row {
-        Row { slot, token: 0, position, logits: false }
-    }
-
-    fn refusal(pool: &mut Pool, rows: &[Row]) -> String {
-        pool.reserve(rows).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_slot_takes_its_memory_when_it_is_begun() {
-        let mut pool = Pool::new(GEOMETRY, 3);
-        assert_eq!(GEOMETRY.sequence_bytes(), 2 * 4 * 8 * 4);
-        assert!(!pool.holds(1, 0));
-        pool.begin(1, None).unwrap();
-        assert!(pool.holds(1, 3) && !pool.holds(1, 4) && !pool.holds(1, -1) && !pool.holds(2, 0) && !pool.holds(3, 0));
-    }
-
-    #[test]
-    fn rows_follow_one_another() {
-        let mut pool = Pool::new(GEOMETRY, 2);
-        assert_eq!(refusal(&mut pool, &[row(0, 0)]), "rows[0].slot: expected a slot that was begun, found 0");
-        pool.begin(0, None).unwrap();
-        assert_eq!(refusal(&mut pool, &[row(2, 0)]), "rows[0].slot: expected 0 … 1, found 2");
-        assert_eq!(
-            refusal(&mut pool, &[row(0, 0), row(0, 2)]),
-            "rows[1].position: expected 1, the next of slot 0, found 2"
-        );
-        pool.reserve(&[row(0, 0), row(0, 1)]).unwrap();
-        pool.settle(&[row(0, 0), row(0, 1)], true);
-        pool.reserve(&[row(0, 2), row(0, 3)]).unwrap();
-        pool.settle(&[row(0, 2), row(0, 3)], true);
-        assert_eq!(refusal(&mut pool, &[row(0, 4)]), "rows[0].position: expected an unfinished sequence, found 4");
-    }
-
-    #[test]
-    fn a_failed_step_ends_its_sequences_alone() {
-        let mut pool = Pool::new(GEOMETRY, 2);
-        pool.begin(0, None).unwrap();
-        pool.begin(1, None).unwrap();
-        pool.reserve(&[row(0, 0)]).unwrap();
-        pool.settle(&[row(0, 0)], false);
-        assert_eq!(refusal(&mut pool, &[row(0, 1)]), "rows[0].slot: expected a slot that was begun, found 0");
-        pool.reserve(&[row(1, 0)]).unwrap();
-    }
-
-    #[test]
-    fn a_prefix_is_computed_whole_and_kept() {
-        let mut pool = Pool::new(GEOMETRY, 4);
-        pool.begin(0, None).unwrap();
-        pool.reserve(&[row(0, 0), row(0, 1)]).unwrap();
-        pool.settle(&[row(0, 0), row(0, 1)], true);
-        let mut refused = |slot, prefix| pool.begin(slot, Some(prefix)).unwrap_err().to_string();
-        let found = refused(1, Prefix { slot: 0, length: 3 });
-        assert_eq!(found, "prefix.length: expected 1 … 2, what slot 0 holds, found 3");
-        assert_eq!(refused(1, Prefix { slot: 1, length: 1 }), "prefix.slot: expected another slot, found 1");
-        assert_eq!(refused(1, Prefix { slot: 4, length: 1 }), "prefix.slot: expected 0 … 3, found 4");
-
-        pool.begin(1, Some(Prefix { slot: 0, length: 2 })).unwrap();
-        let error = pool.begin(2, Some(Prefix { slot: 1, length: 1 })).unwrap_err().to_string();
-        assert_eq!(error, "prefix.slot: expected a slot without a prefix of its own, found 1");
-        pool.reserve(&[row(1, 2)]).unwrap();
-        pool.settle(&[row(1, 2)], true);
-        pool.begin(0, None).unwrap();
-        assert_eq!(
-            refusal(&mut pool, &[row(1, 3)]),
-            "rows[0].slot: expected a prefix still in slot 0, found another sequence"
-        );
-    }
-
-    #[test]
-    fn a_text_without_pads_begins_where_it_must_to_end_at_the_image() {
-        let mut pool = Pool::new(Geometry { ragged: true, ..GEOMETRY }, 3);
-        pool.begin(0, None).unwrap();
-        assert_eq!(refusal(&mut pool, &[row(0, 2)]), "rows[0].position: expected 0, the next of slot 0, found 2");
-        pool.reserve(&[row(0, 1)]).unwrap();
-        pool.settle(&[row(0, 1)], true);
-        assert_eq!(pool.first(0), 1);
-        assert_eq!(refusal(&mut pool, &[row(0, 1)]), "rows[0].position: expected 2, the next of slot 0, found 1");
-        let error = pool.begin(1, Some(Prefix { slot: 0, length: 1 })).unwrap_err().to_string();
-        assert_eq!(error, "prefix.length: expected 2 … 2, what slot 0 holds, found 1");
-        pool.begin(1, Some(Prefix { slot: 0, length: 2 })).unwrap();
-        assert_eq!(pool.first(1), 1);
-        pool.begin(0, None).unwrap();
-        pool.reserve(&[row(0, 0)]).unwrap();
-        assert_eq!(pool.first(0), 0);
-    }
-
-    #[test]
-    fn what_is_shifted_is_read_from_the_prefix_that_has_it() {
-        let mut pool = Pool::new(Geometry { shifts: 2, shift_width: 2, ..GEOMETRY }, 2);
-        pool.begin(0, None).unwrap();
-        pool.reserve(&[row(0, 0)]).unwrap();
-        pool.write_shifted(0, 1, 0, &[1.0, 2.0]);
-        pool.settle(&[row(0, 0)], true);
-        pool.begin(1, Some(Prefix { slot: 0, length: 1 })).unwrap();
-        pool.write_shifted(1, 1, 1, &[3.0, 4.0]);
-        assert_eq!((pool.shifted(1, 1, 0), pool.shifted(1, 1, 1)), (&[1.0, 2.0][..], &[3.0, 4.0][..]));
-        assert_eq!(pool.shifted(0, 1, 1), [0.0, 0.0]);
-    }
-
-    #[test]
-    fn memory_that_cannot_be_had_is_an_error() {
-        let huge = Geometry { layers: 1024, heads: 1024, head_width: 1024, rows: 1024, columns: 1024, ..GEOMETRY };
-        assert!(matches!(Pool::new(huge, 1).begin(0, None), Err(Error::Exhausted { .. })));
-    }
-}
+mod tests;

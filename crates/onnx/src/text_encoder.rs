@@ -32,7 +32,6 @@ impl TextEncoder {
         options: &Options,
         encoder: &easel_package::TextEncoder,
         geometry: Geometry,
-        sequences: usize,
     ) -> Result<Self, Error> {
         let embedding_width = encoder.embedding_width.map(|width| width as usize);
         let float = TensorElementType::Float32;
@@ -44,8 +43,13 @@ impl TextEncoder {
         };
         let inputs = [Port::new("token_ids", TensorElementType::Int64, [Any("s")])];
         let graph = Graph::load(runtime, package, &encoder.graph, options, None, &Contract { inputs, output })?;
-        let (length, texts) = (encoder.length as usize, vec![Vec::new(); sequences]);
-        Ok(Self { graph, geometry, length, embedding_width, texts })
+        let length = encoder.length as usize;
+        Ok(Self { graph, geometry, length, embedding_width, texts: Vec::new() })
+    }
+
+    /// Forgets all texts and makes room for so many.
+    pub(crate) fn resize(&mut self, sequences: usize) {
+        self.texts = vec![Vec::new(); sequences];
     }
 
     /// Positions 0 … length − 1 are its own.

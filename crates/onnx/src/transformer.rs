@@ -1,4 +1,7 @@
-use std::sync::{MutexGuard, PoisonError};
+use std::{
+    ops::Range,
+    sync::{MutexGuard, PoisonError},
+};
 
 use easel_package::Package;
 use ort::value::{DynValue, TensorElementType, TensorRef};
@@ -12,6 +15,7 @@ use crate::{
     graph::{Contract, Graph, weight_bytes},
     operator::Shared,
     pool::{Geometry, Pool},
+    store::Part,
     text_encoder::TextEncoder,
 };
 
@@ -31,9 +35,10 @@ pub struct Row {
 /// The first positions of a sequence, read from another slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
-    /// The slot that computed them. When it is begun anew, the sequences that read it are refused.
+    /// The slot that computed them. Its text is read where it lies; when it is begun anew, the sequences that read it are refused. Image positions, and a part of a
+    /// text, are copied.
     pub slot: usize,
-    /// How many.
+    /// How many: text positions, or all that the slot holds.
     pub length: u32,
 }
 
@@ -74,16 +79,57 @@ impl Transformer {
     /// # Errors
     /// The graph is damaged or not what the manifest says, the device cannot be had, or the memory limit is too small.
     pub fn load(runtime: &Runtime, package: &Package, options: &Options, sequences: usize) -> Result<Self, Error> {
-        let manifest = package.manifest();
-        let geometry = Geometry::of(manifest);
+        Self::load_with(runtime, package, options, sequences, sequences)
+    }
+
+    /// As [`Transformer::load`], but with as many slots as the memory limit leaves room for: at least one, at most `sequences`.
+    ///
+    /// # Errors
+    /// As [`Transformer::load`].
+    pub fn load_within(
+        runtime: &Runtime,
+        package: &Package,
+        options: &Options,
+        sequences: usize,
+    ) -> Result<Self, Error> {
+        Self::load_with(runtime, package, options, sequences, 1)
+    }
+
+    /// What a layer keeps is known when its graph is loaded, so that only then it is known how many sequences there is room for.
+    fn load_with(
+        runtime: &Runtime,
+        package: &Package,
+        options: &Options,
+        sequences: usize,
+        least: usize,
+    ) -> Result<Self, Error> {
         if sequences == 0 {
             return Err(Error::input("sequences", "at least 1", 0));
         }
+        let mut transformer = Self::open(runtime, package, options)?;
+        let weights = weights(package);
+        let each = transformer.kv_bytes_per_sequence() as u64;
+        let fit = options.memory_limit_mib.map_or(sequences, |mib| {
+            let fit = mib.saturating_mul(1 << 20).saturating_sub(weights) / each.max(1);
+            sequences.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(least)
+        });
+        let file = &package.manifest().sampler.graph;
+        let what = format_args!("the weights of {file} and the keys and values of {fit} sequences");
+        options.check_memory(what, each.saturating_mul(fit as u64).saturating_add(weights))?;
+        transformer.pool().resize(fit);
+        if let Some(encoder) = &mut transformer.text_encoder {
+            encoder.resize(fit);
+        }
+        transformer.try_out()?;
+        Ok(transformer)
+    }
+
+    /// Loads the graphs; there is no slot yet.
+    fn open(runtime: &Runtime, package: &Package, options: &Options) -> Result<Self, Error> {
+        let manifest = package.manifest();
+        let geometry = Geometry::of(manifest);
         let file = &manifest.sampler.graph;
-        let bytes = (geometry.sequence_bytes() as u64).saturating_mul(sequences as u64);
-        let what = format_args!("the weights of {file} and the keys and values of {sequences} sequences");
-        options.check_memory(what, bytes.saturating_add(weight_bytes(package, file)))?;
-        let shared = Shared::new(Pool::new(geometry, sequences));
+        let shared = Shared::new(Pool::new(geometry, options.kv, 0));
         let failed = |error: ort::Error| Error::Graph { file: file.clone(), reason: error.to_string() };
         let operators = shared.domain().map_err(failed)?.into();
         let text_encoder = manifest.sampler.text_encoder.as_ref();
@@ -91,8 +137,8 @@ impl Transformer {
         let contract = contract(manifest.codebook as usize, embedding_width.unwrap_or(0) as usize);
         let graph = Graph::load(runtime, package, file, options, Some(operators), &contract)?;
         shared.check_nodes(file, text_encoder.is_some() && embedding_width.is_none())?;
-        let load = |encoder| TextEncoder::load(runtime, package, options, encoder, geometry, sequences);
-        let mut transformer = Self {
+        let load = |encoder| TextEncoder::load(runtime, package, options, encoder, geometry);
+        Ok(Self {
             text_encoder: text_encoder.map(load).transpose()?,
             ordinals: graph.has_input("ordinals"),
             graph,
@@ -103,9 +149,7 @@ impl Transformer {
             image_ids: manifest.codebook + manifest.sampler.row_end.len() as u32,
             inputs: Inputs { embedding_width: embedding_width.unwrap_or(0) as usize, ..Inputs::default() },
             logits: None,
-        };
-        transformer.try_out()?;
-        Ok(transformer)
+        })
     }
 
     /// A step whose result nobody sees: a graph that cannot run fails here.
@@ -123,7 +167,7 @@ impl Transformer {
         self.begin(0, None)
     }
 
-    /// Starts a new sequence in `slot`, forgetting what it held. With a prefix, positions 0 … length − 1 are read from the prefix's slot, and the
+    /// Starts a new sequence in `slot`, forgetting what it held. With a prefix, positions 0 … length − 1 are those of the prefix's slot, and the
     /// slot's own rows begin at `length`.
     ///
     /// # Errors
@@ -218,6 +262,26 @@ impl Transformer {
         })
     }
 
+    /// Stores keys and values of no meaning at `positions` of a slot that was begun, as if they had been computed. For measurements: to be far into a
+    /// sequence without the time that it takes.
+    ///
+    /// # Errors
+    /// As [`Transformer::step`] when the positions do not follow the slot's last one.
+    pub fn fill(&mut self, slot: usize, positions: Range<u32>) -> Result<(), Error> {
+        let rows: Vec<Row> = positions.map(|position| Row { slot, token: 0, position, logits: false }).collect();
+        let Geometry { layers, heads, head_width, .. } = self.geometry;
+        let mut pool = self.pool();
+        pool.reserve(&rows)?;
+        let numbers: Vec<f32> = (0..heads * head_width + rows.len()).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+        for layer in 0..layers {
+            for (row, numbers) in rows.iter().zip(numbers.windows(heads * head_width)) {
+                pool.write(slot, layer, row.position as usize, numbers, numbers);
+            }
+        }
+        pool.settle(&rows, true);
+        Ok(())
+    }
+
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,10 +296,23 @@ impl Transformer {
         self.graph.device()
     }
 
-    /// Memory of a slot's keys and values.
+    /// Memory of a whole sequence's keys and values, and of what is shifted: of each layer only what its mask can see.
     pub fn kv_bytes_per_sequence(&self) -> usize {
-        self.geometry.sequence_bytes()
+        let pool = self.pool();
+        pool.layout().bytes(Part::Text).saturating_add(pool.layout().bytes(Part::Image))
     }
+
+    /// Of that, the memory of a sequence that reads all of its text from another slot.
+    pub fn kv_bytes_per_candidate(&self) -> usize {
+        self.pool().layout().bytes(Part::Image)
+    }
+}
+
+/// Bytes of all its graphs with their weights.
+fn weights(package: &Package) -> u64 {
+    let sampler = &package.manifest().sampler;
+    let encoder = sampler.text_encoder.as_ref().map_or(0, |encoder| weight_bytes(package, &encoder.graph));
+    weight_bytes(package, &sampler.graph).saturating_add(encoder)
 }
 
 impl Inputs {

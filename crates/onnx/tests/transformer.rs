@@ -187,7 +187,12 @@ fn begin_any(
     let sources = held.iter().enumerate().filter(|(source, _)| *source != slot);
     let sources = sources.filter_map(|(source, held)| Some((source, held.filter(|held| held.prefix.is_none())?)));
     let prefix = sources.map(|(source, held)| (source, shared(&held))).find(|(_, length)| *length > 0);
-    let prefix = prefix.map(|(slot, length)| Prefix { slot, length: 1 + random.below(length) as u32 });
+    // Of an image, what a slot holds can be had whole.
+    let whole = |slot: usize| held[slot].filter(|held| held.sequence == sequence).map(|held| held.next);
+    let prefix = prefix.map(|(slot, length)| match whole(slot) {
+        Some(all) if random.below(2) == 0 => Prefix { slot, length: all as u32 },
+        _ => Prefix { slot, length: 1 + random.below(length.min(sequences.text_length)) as u32 },
+    });
     transformer.begin(slot, prefix).unwrap();
     let next = prefix.map_or(0, |prefix| prefix.length as usize);
     held[slot] = Some(Held { sequence, next, prefix: prefix.map(|prefix| prefix.slot) });
@@ -255,7 +260,9 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
     let mut transformer = Transformer::load(&Runtime::load().unwrap(), &fixture.package, &cpu(1), 2).unwrap();
     assert_eq!((transformer.device(), transformer.sequences()), ("cpu", 2));
     let positions = manifest.text.length as usize + manifest.grid.cells();
-    assert_eq!(transformer.kv_bytes_per_sequence(), 4 * 2 * positions * 32 * 4);
+    // Four layers, two heads of 16. Of the 6×6 image, the row's layer keeps 6 + 16 positions, the one of the 3×3 square 7 + 16.
+    assert_eq!(transformer.kv_bytes_per_sequence(), 2 * (4 * 16 + 22 + 36 + 23 + 36) * 32 * 4);
+    assert_eq!(transformer.kv_bytes_per_candidate(), 2 * (22 + 36 + 23 + 36) * 32 * 4);
     let row = |slot, token, position| Row { slot, token, position, logits: true };
 
     transformer.begin(0, None).unwrap();

@@ -83,7 +83,7 @@ impl Config {
     /// How the engines run.
     pub(crate) fn engine(&self) -> easel_onnx::Options {
         let Self { device, threads, memory_limit_mib, .. } = *self;
-        easel_onnx::Options { device, threads, memory_limit_mib }
+        easel_onnx::Options { device, threads, memory_limit_mib, ..Default::default() }
     }
 
     /// How their rows come together.

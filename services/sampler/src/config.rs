@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::builder::RangedU64ValueParser;
-use easel_onnx::Device;
+use easel_onnx::{Device, Precision};
 
 use crate::{Error, engine::Options};
 
@@ -37,6 +37,10 @@ pub struct Config {
     /// Memory that a package's weights, keys and values may take, in MiB; lowers the slots where it must
     #[arg(long, env = "EASEL_MEMORY_LIMIT_MIB", value_name = "MIB")]
     pub memory_limit_mib: Option<u64>,
+
+    /// What keys and values are stored in: f32, or bf16, which takes half the memory and rounds
+    #[arg(long, env = "EASEL_KV", value_name = "PRECISION", default_value_t = Precision::F32)]
+    pub kv: Precision,
 
     /// Rows of the batch, for each package: a candidate takes one, with guidance two
     #[arg(long, env = "EASEL_SLOTS", value_name = "COUNT", default_value_t = 32)]

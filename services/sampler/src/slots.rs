@@ -75,13 +75,6 @@ impl Pool {
     }
 }
 
-/// The rows, at most `wanted`, whose sequences fit into `limit` bytes beside the weights; 0: not even one does.
-pub fn rows_within(limit: u64, weights: u64, per_sequence: u64, wanted: usize) -> usize {
-    let per_row = per_sequence.saturating_mul(Pool::sequences(1) as u64).max(1);
-    let fit = limit.saturating_sub(weights) / per_row;
-    wanted.min(usize::try_from(fit).unwrap_or(usize::MAX))
-}
-
 fn take(free: &mut Vec<usize>, guided: bool) -> Option<Places> {
     if free.len() < 1 + usize::from(guided) {
         return None;
@@ -121,14 +114,5 @@ mod tests {
         assert_eq!((pool.take_prefix(false), pool.free()), (None, 2));
         pool.release(prefix);
         assert!(pool.take_prefix(false).is_some());
-    }
-
-    #[test]
-    fn the_memory_limit_lowers_the_rows() {
-        assert_eq!(rows_within(1000, 200, 10, 32), 32);
-        assert_eq!(rows_within(1000, 900, 10, 32), 5);
-        assert_eq!(rows_within(1000, 990, 10, 32), 0);
-        assert_eq!(rows_within(1000, 2000, 10, 32), 0);
-        assert_eq!(rows_within(u64::MAX, 0, 0, 8), 8);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     Config, Error,
     engine::{Engine, Request},
     model::{Model, Transformer},
-    slots::{self, Pool},
+    slots::Pool,
     validate,
 };
 
@@ -104,13 +104,8 @@ pub fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Re
         if stages.iter().any(|stage| stage.name == *name) {
             return Err(Error::Duplicate { path: path.clone(), name: name.clone() });
         }
-        let rows = rows(&package, config)?;
-        let options = easel_onnx::Options {
-            device: config.device,
-            threads: config.threads,
-            memory_limit_mib: config.memory_limit_mib,
-        };
-        let transformer = easel_onnx::Transformer::load(&runtime, &package, &options, Pool::sequences(rows))?;
+        let transformer = transformer(&runtime, &package, config)?;
+        let rows = transformer.sequences() / Pool::sequences(1);
         let (manifest, digest) = (package.manifest().clone(), package.digest().to_owned());
         tracing::info!(package = *name, digest, slots = rows, device = transformer.device(), "loaded");
         let model = Transformer::new(transformer, &manifest);
@@ -120,34 +115,33 @@ pub fn load(config: &Config, died: impl Fn(&str) + Clone + Send + 'static) -> Re
     Ok(stages)
 }
 
-/// The rows that the memory limit leaves.
-fn rows(package: &Package, config: &Config) -> Result<usize, Error> {
+/// The package's transformer, with as many rows as the memory limit leaves.
+fn transformer(runtime: &Runtime, package: &Package, config: &Config) -> Result<easel_onnx::Transformer, Error> {
     let manifest = package.manifest();
-    let Some(limit) = config.memory_limit_mib else {
-        return Ok(config.slots);
+    let options = easel_onnx::Options {
+        device: config.device,
+        threads: config.threads,
+        memory_limit_mib: config.memory_limit_mib,
+        kv: config.kv,
+        ..Default::default()
     };
-    let attention = &manifest.sampler.attention;
-    let positions = manifest.positions() as u64;
-    let width = u64::from(attention.layers) * u64::from(attention.heads) * u64::from(attention.head_width);
-    let shifts = manifest.sampler.shift.map_or(0, |shift| u64::from(shift.count) * u64::from(shift.width));
-    // Keys, values and what is shifted, in f32.
-    let per_sequence = (4 * (2 * width + shifts)).saturating_mul(positions);
-    // The graph, and the file with its weights where they are apart.
-    let graph = manifest.files.iter().filter(|(name, _)| name.starts_with(&manifest.sampler.graph));
-    let weights = graph.map(|(_, file)| file.bytes).sum();
-    let rows = slots::rows_within(limit.saturating_mul(1 << 20), weights, per_sequence, config.slots);
+    let wanted = Pool::sequences(config.slots);
+    let (rows, loaded) = match easel_onnx::Transformer::load_within(runtime, package, &options, wanted) {
+        Ok(transformer) => (transformer.sequences() / Pool::sequences(1), Some(transformer)),
+        Err(error @ easel_onnx::Error::Memory { .. }) => {
+            tracing::error!(package = manifest.name, error = &error as &dyn std::error::Error, "it does not fit");
+            (0, None)
+        }
+        Err(error) => return Err(error.into()),
+    };
     let needed = 1 + usize::from(manifest.guidance.is_some());
-    if rows < needed {
+    let Some(transformer) = loaded.filter(|_| rows >= needed.min(config.slots)) else {
         let (package, reason) = (manifest.name.clone(), "--memory-limit-mib leaves");
         return Err(Error::Slots { package, needed, reason, found: rows });
-    }
+    };
     if rows < config.slots {
-        tracing::warn!(
-            package = manifest.name,
-            slots = rows,
-            asked = config.slots,
-            "the memory limit lowers the slots"
-        );
+        let asked = config.slots;
+        tracing::warn!(package = manifest.name, slots = rows, asked, "the memory limit lowers the slots");
     }
-    Ok(rows)
+    Ok(transformer)
 }

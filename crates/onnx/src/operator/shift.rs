@@ -65,12 +65,11 @@ impl Kernel for Node {
         if width == 0 {
             return Ok(());
         }
-        for (row, x) in x.chunks_exact(width).enumerate() {
+        // Row by row, since the pool keeps no more of an image than the rows that come next need.
+        for (row, (x, out)) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
             let (slot, position) = tokens.at(row);
             pool.write_shifted(slot, self.index, position, &x[..self.geometry.shift_width]);
-        }
-        for (row, out) in out.chunks_exact_mut(width).enumerate() {
-            self.take(&pool, tokens.at(row), &mut out[..self.geometry.shift_width]);
+            self.take(&pool, (slot, position), &mut out[..self.geometry.shift_width]);
         }
         Ok(())
     }

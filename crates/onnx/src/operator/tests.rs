@@ -4,78 +4,9 @@
 use ort::{session::Session, value::TensorRef};
 
 use super::*;
-use crate::{Prefix, Row, Runtime, test::Random};
+use crate::{Prefix, Row, Runtime, attend::Path, test::Random};
 
-/// The graph of one attention node, written by hand: a protobuf field is a key (number · 8 + wire type), then a number or a length and bytes.
-mod onnx {
-    pub(super) fn number(field: u64, value: u64) -> Vec<u8> {
-        [varint(field << 3), varint(value)].concat()
-    }
-
-    pub(super) fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
-        [&varint(field << 3 | 2), &varint(value.as_ref().len() as u64), value.as_ref()].concat()
-    }
-
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-        out
-    }
-
-    fn int(name: &str, value: usize) -> Vec<u8> {
-        bytes(5, [bytes(1, name), number(3, value as u64), number(20, 2)].concat())
-    }
-
-    fn value(field: u64, name: &str, element: u64, shape: &[Option<usize>]) -> Vec<u8> {
-        let dimension = |n: &Option<usize>| bytes(1, n.map_or_else(|| bytes(2, "n"), |n| number(1, n as u64)));
-        let shape: Vec<u8> = shape.iter().flat_map(dimension).collect();
-        let tensor = bytes(1, [number(1, element), bytes(2, shape)].concat());
-        bytes(field, [bytes(1, name), bytes(2, tensor)].concat())
-    }
-
-    pub(super) fn attention(written: &super::Written) -> Vec<u8> {
-        let g = written.geometry;
-        let (mask, kernel) = match written.mask {
-            super::Mask::Full => ("full", 0),
-            super::Mask::Row => ("row", 0),
-            super::Mask::Column => ("column", 0),
-            super::Mask::Convolution(kernel) => ("conv", kernel),
-            super::Mask::AxialRow => ("axial_row", 0),
-            super::Mask::Corner(kernel) => ("corner", kernel),
-        };
-        let inputs = ["query", "key", "value", "slots", "positions"];
-        let mut node: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name)).collect();
-        node.extend([bytes(2, "context"), bytes(4, "Attention"), bytes(7, "easel")].concat());
-        let ints = [("layer", written.layer), ("heads", g.heads), ("text_length", g.text_length), ("rows", g.rows)];
-        node.extend(ints.iter().chain(&[("columns", g.columns), ("kernel", kernel)]).flat_map(|(n, v)| int(n, *v)));
-        if written.query_heads != g.heads {
-            node.extend(int("query_heads", written.query_heads));
-        }
-        if written.mask_text_length != g.text_length {
-            node.extend(int("mask_text_length", written.mask_text_length));
-        }
-        let text = if written.hidden { "hidden" } else { "seen" };
-        for (name, text) in [("mask", mask), ("text", text)] {
-            node.extend(bytes(5, [bytes(1, name), bytes(4, text), number(20, 3)].concat()));
-        }
-        let mut float = [bytes(1, "scale"), vec![2 << 3 | 5]].concat();
-        float.extend([written.scale.to_le_bytes().to_vec(), number(20, 1)].concat());
-        node.extend(bytes(5, float));
-        let (width, queries) = (Some(g.heads * g.head_width), Some(written.query_heads * g.head_width));
-        let mut graph = [bytes(1, node), bytes(2, "attention")].concat();
-        for (name, width) in [("query", queries), ("key", width), ("value", width)] {
-            graph.extend(value(11, name, 1, &[None, width]));
-        }
-        graph.extend([value(11, "slots", 7, &[None]), value(11, "positions", 7, &[None])].concat());
-        graph.extend(value(12, "context", 1, &[None, queries]));
-        let opset = |domain: &str, version| bytes(8, [bytes(1, domain), number(2, version)].concat());
-        [number(1, 9), bytes(7, graph), opset("", 20), opset("easel", 1)].concat()
-    }
-}
+mod onnx;
 
 const NONE: Geometry = Geometry {
     layers: 0,
@@ -111,6 +42,24 @@ impl Written {
 struct Case {
     node: Written,
     sequences: Vec<Sequence>,
+    /// Positions that the first sequence has computed when the others begin.
+    held: usize,
+}
+
+/// How a case is computed.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Rows of a call.
+    most: usize,
+    threads: usize,
+    precision: Precision,
+    path: Path,
+}
+
+impl Way {
+    fn best(most: usize, threads: usize, precision: Precision) -> Self {
+        Self { most, threads, precision, path: Path::here().next().unwrap() }
+    }
 }
 
 /// What every position is given, [positions][query, key, value][heads · head_width], the first position, and the length of the prefix in the first sequence.
@@ -130,7 +79,7 @@ impl Case {
             heads: 1 + random.below(3),
             head_width: 1 + random.below(40),
             text_length: 1 + random.below(9),
-            rows: 1 + random.below(7),
+            rows: 1 + random.below(9),
             columns: 1 + random.below(9),
             ragged: random.below(2) == 0,
             ..NONE
@@ -148,32 +97,34 @@ impl Case {
         let mut sequence = || (0..geometry.positions()).map(|_| token()).collect::<Vec<[Vec<f32>; 3]>>();
         let mut tokens: Vec<_> = (0..5).map(|_| sequence()).collect();
         let firsts = [0; 2].map(|_| if geometry.ragged { random.below(geometry.text_length) } else { 0 });
+        let held = geometry.text_length + random.below(geometry.cells() + 1);
         let mut sequences = Vec::new();
-        for (i, prefix) in [0, geometry.text_length, 0, firsts[0] + 1, geometry.positions()].into_iter().enumerate() {
+        for (i, prefix) in [0, geometry.text_length, 0, firsts[0] + 1, held].into_iter().enumerate() {
             let first = firsts[usize::from(i == 2)];
             let (shared, own) = tokens.split_at_mut(i);
             own[0][..prefix].clone_from_slice(shared.first().map_or(&[][..], |first| &first[..prefix]));
             sequences.push(Sequence { tokens: own[0].clone(), first, prefix });
         }
-        Self { node, sequences }
+        Self { node, sequences, held }
     }
 
-    /// What the operator gives for every sequence, [positions · width], fed in calls of `most` rows at most, chosen by `random`.
-    fn run(&self, random: &mut Random, most: usize, threads: usize) -> Vec<Vec<f32>> {
+    /// What the operator gives for every sequence, [positions · width], in calls whose rows `random` chooses.
+    fn run(&self, random: &mut Random, way: Way) -> Vec<Vec<f32>> {
         let width = self.width();
-        let shared = Shared::new(Pool::new(self.node.geometry, self.sequences.len()));
+        let shared = Shared::new(Pool::new(self.node.geometry, way.precision, self.sequences.len()));
+        shared.pool.lock().unwrap().path = way.path;
         let mut session = Session::builder(Runtime::load().unwrap().environment())
             .unwrap()
-            .with_intra_threads(threads)
+            .with_intra_threads(way.threads)
             .unwrap()
             .with_operators(shared.domain().unwrap())
             .unwrap()
             .commit_from_memory(&onnx::attention(&self.node))
             .unwrap();
         let mut contexts = vec![Vec::new(); self.sequences.len()];
-        let mut feed = |slots: std::ops::Range<usize>| {
+        let mut feed = |slots: usize, until: usize| {
             loop {
-                let rows = self.choose(&slots, &contexts, random, most);
+                let rows = self.choose((slots, until), &contexts, random, way.most);
                 if rows.is_empty() {
                     break;
                 }
@@ -186,13 +137,13 @@ impl Case {
             }
         };
         shared.pool.lock().unwrap().begin(0, None).unwrap();
-        feed(0..1);
+        feed(1, self.held);
         for (slot, sequence) in self.sequences.iter().enumerate().skip(1) {
             let length = sequence.prefix as u32;
             let prefix = (length > 0).then_some(Prefix { slot: 0, length });
             shared.pool.lock().unwrap().begin(slot, prefix).unwrap();
         }
-        feed(1..self.sequences.len());
+        feed(self.sequences.len(), self.node.geometry.positions());
         contexts
     }
 
@@ -201,10 +152,10 @@ impl Case {
         self.node.query_heads * self.node.geometry.head_width
     }
 
-    /// Some next tokens of some of these slots.
+    /// Some next tokens, before position `until`, of some of the first `slots` sequences.
     fn choose(
         &self,
-        slots: &std::ops::Range<usize>,
+        (slots, until): (usize, usize),
         contexts: &[Vec<f32>],
         random: &mut Random,
         most: usize,
@@ -215,7 +166,7 @@ impl Case {
         }
         let mut rows = Vec::new();
         for _ in 0..=random.below(most) {
-            let open: Vec<usize> = slots.clone().filter(|&slot| next[slot] < self.node.geometry.positions()).collect();
+            let open: Vec<usize> = (0..slots).filter(|&slot| next[slot] < until).collect();
             if open.is_empty() {
                 break;
             }
@@ -264,32 +215,63 @@ impl Case {
     }
 
     /// The context of one head of one token, in f64.
-    fn reference(&self, sequence: &Sequence, q: usize, head: usize) -> Vec<f64> {
+    fn reference(&self, sequence: &Sequence, q: usize, head: usize, precision: Precision) -> Vec<f64> {
         let Geometry { head_width: width, heads, .. } = self.node.geometry;
         let key_head = head / (self.node.query_heads / heads);
         let part =
             |position: usize, part: usize, head: usize| &sequence.tokens[position][part][head * width..][..width];
         let keys: Vec<usize> = (0..=q).filter(|&k| self.sees(sequence.first, q, k)).collect();
         let query = part(q, 0, head);
-        let dot =
-            |k: usize| query.iter().zip(part(k, 1, key_head)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let kept = |x: f32| f64::from(if precision == Precision::F32 { x } else { bf16(x) });
+        let dot = |k: usize| query.iter().zip(part(k, 1, key_head)).map(|(a, b)| f64::from(*a) * kept(*b)).sum::<f64>();
         let weights: Vec<f64> = keys.iter().map(|&k| (dot(k) * f64::from(self.node.scale)).exp()).collect();
         let sum: f64 = weights.iter().sum();
-        let mixed =
-            |j: usize| keys.iter().zip(&weights).map(|(&k, w)| w * f64::from(part(k, 2, key_head)[j])).sum::<f64>();
+        let mixed = |j: usize| keys.iter().zip(&weights).map(|(&k, w)| w * kept(part(k, 2, key_head)[j])).sum::<f64>();
         (0..width).map(|j| mixed(j) / sum).collect()
     }
 
-    fn hold_against_reference(&self, contexts: &[Vec<f32>]) {
+    /// The contexts of a sequence by ONNX Runtime's own operators, all keys at once and those that are not seen masked.
+    fn stock(&self, sequence: &Sequence) -> Vec<f32> {
+        let Geometry { head_width: width, heads, .. } = self.node.geometry;
+        let (count, shared) = (self.node.geometry.positions(), self.node.query_heads / heads);
+        let own = sequence.begin()..count;
+        let number =
+            |position: usize, part: usize, head: usize, i: usize| sequence.tokens[position][part][head * width + i];
+        let (mut query, mut key, mut value, mut bias) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for head in 0..self.node.query_heads {
+            let numbers = own.clone().flat_map(|q| (0..width).map(move |i| number(q, 0, head, i) * self.node.scale));
+            query.extend(numbers);
+            key.extend((0..width).flat_map(|i| (0..count).map(move |k| number(k, 1, head / shared, i))));
+            value.extend((0..count).flat_map(|k| (0..width).map(move |i| number(k, 2, head / shared, i))));
+        }
+        for q in own.clone() {
+            bias.extend((0..count).map(|k| if self.sees(sequence.first, q, k) { 0.0 } else { f32::NEG_INFINITY }));
+        }
+        let builder = Session::builder(Runtime::load().unwrap().environment());
+        let mut session = builder.unwrap().commit_from_memory(&onnx::stock()).unwrap();
+        let (h, n) = (self.node.query_heads, own.len());
+        let inputs = ort::inputs![
+            "query" => TensorRef::from_array_view(([h, n, width], &*query)).unwrap(),
+            "key" => TensorRef::from_array_view(([h, width, count], &*key)).unwrap(),
+            "value" => TensorRef::from_array_view(([h, count, width], &*value)).unwrap(),
+            "bias" => TensorRef::from_array_view(([n, count], &*bias)).unwrap(),
+        ];
+        let outputs = session.run(inputs).unwrap();
+        let (_, found) = outputs["context"].try_extract_tensor::<f32>().unwrap();
+        let at = |q: usize, head: usize| &found[(head * n + q) * width..][..width];
+        (0..n).flat_map(|q| (0..h).flat_map(move |head| at(q, head).to_vec())).collect()
+    }
+
+    fn hold_against_reference(&self, contexts: &[Vec<f32>], precision: Precision) {
         let (heads, head_width) = (self.node.query_heads, self.node.geometry.head_width);
         for (sequence, contexts) in self.sequences.iter().zip(contexts) {
             let found = contexts.chunks_exact(head_width);
             assert_eq!(found.len(), (self.node.geometry.positions() - sequence.begin()) * heads);
             for (i, found) in found.enumerate() {
                 let (q, head) = (sequence.begin() + i / heads, i % heads);
-                for (expected, found) in self.reference(sequence, q, head).iter().zip(found) {
+                for (expected, found) in self.reference(sequence, q, head, precision).iter().zip(found) {
                     let error = (expected - f64::from(*found)).abs();
-                    assert!(error <= 1e-5 * expected.abs().max(0.1), "{:?} at {q}: {error}", self.node);
+                    assert!(error <= 1e-6 + 1e-5 * expected.abs(), "{:?} at {q}: {error}", self.node);
                 }
             }
         }
@@ -303,24 +285,57 @@ impl Sequence {
     }
 }
 
+/// To the nearest number with 8 bits, ties to the even one.
+fn bf16(x: f32) -> f32 {
+    if x == 0.0 {
+        return x;
+    }
+    let unit = f32::from_bits(x.to_bits() & 0xff80_0000) * 2_f32.powi(-7);
+    (x / unit).round_ties_even() * unit
+}
+
 #[test]
 fn every_mask_is_the_definition_on_random_geometries_and_ragged_rows() {
     let mut random = Random(1);
-    for _ in 0..60 {
+    for i in 0..80 {
         let case = Case::random(&mut random);
-        let contexts = case.run(&mut random, 24, 1);
-        case.hold_against_reference(&contexts);
+        let precision = if i % 4 == 0 { Precision::Bf16 } else { Precision::F32 };
+        let most = 1 + random.below(50);
+        let contexts = case.run(&mut random, Way::best(most, 1, precision));
+        case.hold_against_reference(&contexts, precision);
     }
 }
 
 #[test]
-fn neither_company_nor_threads_nor_prefill_change_a_bit() {
+fn neither_company_nor_threads_nor_prefill_nor_instructions_change_a_bit() {
     let mut random = Random(2);
+    for i in 0..30 {
+        let case = Case::random(&mut random);
+        let precision = if i % 3 == 0 { Precision::Bf16 } else { Precision::F32 };
+        let one_by_one = case.run(&mut random, Way::best(1, 1, precision));
+        for (most, threads) in [(9, 1), (60, 1), (60, 2)] {
+            for path in Path::here() {
+                let way = Way { path, ..Way::best(most, threads, precision) };
+                assert!(case.run(&mut random, way) == one_by_one, "{:?}, {way:?}", case.node);
+            }
+        }
+    }
+}
+
+#[test]
+fn stock_operators_give_the_same() {
+    let mut random = Random(6);
     for _ in 0..20 {
         let case = Case::random(&mut random);
-        let one_by_one = case.run(&mut random, 1, 1);
-        assert!(case.run(&mut random, 40, 1) == one_by_one, "{:?}", case.node);
-        assert!(case.run(&mut random, 40, 2) == one_by_one, "{:?} on two threads", case.node);
+        let contexts = case.run(&mut random, Way::best(20, 1, Precision::F32));
+        for (sequence, contexts) in case.sequences.iter().zip(&contexts) {
+            let expected = case.stock(sequence);
+            assert_eq!(expected.len(), contexts.len());
+            for (expected, found) in expected.iter().zip(contexts) {
+                let error = (expected - found).abs();
+                assert!(error <= 2e-6 + 2e-5 * expected.abs(), "{:?}: {error}", case.node);
+            }
+        }
     }
 }
 
@@ -334,16 +349,16 @@ fn threads_are_used_and_change_nothing_when_there_is_much_to_do() {
     let mut token = || std::array::from_fn(|_| (0..width).map(|_| random.normal()).collect());
     let tokens: Vec<[Vec<f32>; 3]> = (0..geometry.positions()).map(|_| token()).collect();
     case.sequences = vec![Sequence { tokens, first: 0, prefix: 0 }];
-    let contexts = case.run(&mut Random(4), 150, 2);
-    case.hold_against_reference(&contexts);
-    assert!(contexts == case.run(&mut Random(5), 1, 1));
+    let contexts = case.run(&mut Random(4), Way::best(150, 2, Precision::F32));
+    case.hold_against_reference(&contexts, Precision::F32);
+    assert!(contexts == case.run(&mut Random(5), Way::best(1, 1, Precision::F32)));
 }
 
 #[test]
 fn a_graph_of_another_geometry_is_refused() {
     let geometry = Geometry { layers: 2, heads: 2, head_width: 8, text_length: 3, rows: 2, columns: 2, ..NONE };
     let load = |written: &Written| {
-        let shared = Shared::new(Pool::new(geometry, 1));
+        let shared = Shared::new(Pool::new(geometry, Precision::F32, 1));
         let bytes = onnx::attention(written);
         let builder = Session::builder(Runtime::load().unwrap().environment()).unwrap();
         let session = builder.with_operators(shared.domain().unwrap()).unwrap().commit_from_memory(&bytes);
@@ -370,8 +385,9 @@ fn a_graph_of_another_geometry_is_refused() {
 #[test]
 fn rows_outside_of_the_pool_are_an_error() {
     let geometry = Geometry { layers: 1, heads: 1, head_width: 4, text_length: 2, rows: 1, columns: 1, ..NONE };
-    let shared = Shared::new(Pool::new(geometry, 2));
+    let shared = Shared::new(Pool::new(geometry, Precision::F32, 2));
     shared.pool.lock().unwrap().begin(0, None).unwrap();
+    let rows = [0, 1, 2].map(|position| Row { slot: 0, token: 0, position, logits: false });
     let builder = Session::builder(Runtime::load().unwrap().environment()).unwrap();
     let bytes = onnx::attention(&Written::plain(geometry, 0, Mask::Full));
     let mut session = builder.with_operators(shared.domain().unwrap()).unwrap().commit_from_memory(&bytes).unwrap();
@@ -386,6 +402,8 @@ fn rows_outside_of_the_pool_are_an_error() {
         ];
         session.run(inputs).map(|_| ()).map_err(|error| error.to_string())
     };
+    assert!(run(0, 2, geometry.head_width).is_err(), "nothing is reserved");
+    shared.pool.lock().unwrap().reserve(&rows).unwrap();
     assert_eq!(run(0, 2, geometry.head_width), Ok(()));
     for (slot, position) in [(1, 0), (2, 0), (-1, 0), (i64::MAX, 0), (0, 3), (0, -1), (0, i64::MAX)] {
         let error = run(slot, position, 4).unwrap_err();
