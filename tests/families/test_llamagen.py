@@ -7,6 +7,7 @@ import html
 import html.parser
 import json
 import re
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -312,6 +313,26 @@ def test_pictures_of_captions_are_equal(tmp_path: Path):
         prompt = "<b>A photo</b> of an &quot;avocado&quot;  Armchair; it's 4K!"
         hold_prompt(suite, prompt, encode(prompt)[: LENGTH - 1], original, pictures, conditions)
         suite.hold_texts(encode)
+
+
+def test_tokens_are_equal_at_the_published_sizes(tmp_path: Path, monkeypatch):
+    """Of grid, text, vocabulary and heads: behind random tokens, the most likely ones are the same."""
+    sizes = dict(GRID=16, LENGTH=120, CODES=16384, WIDTH=128, HEADS=2, LAYERS=2)
+    for name, size in sizes.items():
+        monkeypatch.setattr(sys.modules[__name__], name, size)
+    original, pictures, t5 = originals.perturb(Original(True, HEADS), 2.0), vqgan(), reader()
+    checkpoint = save(original, pictures, tmp_path / "checkpoint", image_size=GRID * FACTOR)
+    package = served.imported(checkpoint, tmp_path / "package", "--text-encoder", str(save_reader(t5, tmp_path / "t5")))
+    caption = torch.randint(4, len(PIECES), (LENGTH - 1,)).tolist()
+    given = torch.randint(0, CODES, (GRID * GRID - 6,)).tolist()
+    read, valid = features(t5, caption)
+    image = list(given)
+    while len(image) < GRID * GRID:
+        conditional, unconditional = (original(condition, image, valid) for condition in (read, original.cls_embedding.uncond_embedding))
+        image.append(greedy(unconditional + (conditional - unconditional) * 7.5, len(image)))
+    assert len(set(image[len(given) :])) > 2, "the tokens are much alike"
+    with served.suite(package) as suite:
+        assert suite.draw(caption, given=given) == [image]
 
 
 @pytest.mark.parametrize("key_heads", [2, 4])
