@@ -215,3 +215,12 @@ fn a_checkpoint_that_is_not_there() {
         import(Path::new("no/such/checkpoint"), Path::new("p"), &ImportOptions::default(), &mut |_| ()).unwrap_err();
     assert!(error.to_string().starts_with("no/such/checkpoint: "), "{error}");
 }
+
+#[test]
+fn a_text_encoder_that_nobody_reads() {
+    let (checkpoint, to) = (Checkpoint::new(), tempfile::tempdir().unwrap());
+    let options = ImportOptions { text_encoder: Some("t5".into()), ..ImportOptions::default() };
+    let error = import(checkpoint.dir.path(), &to.path().join("p"), &options, &mut |_| ()).unwrap_err().to_string();
+    let expected = "t5: expected no text encoder of another project, as families other than llamagen read none, found one for dalle";
+    assert_eq!(error, expected);
+}
