@@ -41,7 +41,9 @@ def model(names: dict[str, int], behind: bool) -> torch.nn.Module:
         max_position_embeddings=1024,
         swin_norm=behind,
         vocabulary_map=names,
-        vq_config=dict(embed_dim=32, num_embeddings=CODES, latent_channels=32, resolution=4 * GRID, base_channels=32, channel_multiplier=[1, 2, 2], num_res_blocks=1),
+        vq_config=dict(
+            embed_dim=32, num_embeddings=CODES, latent_channels=32, resolution=4 * GRID, base_channels=32, channel_multiplier=[1, 2, 2], num_res_blocks=1
+        ),
     )
     chameleon = ChameleonForConditionalGeneration(config).eval()
     for name, parameter in [*chameleon.model.layers.named_parameters(), *chameleon.model.norm.named_parameters(), *chameleon.lm_head.named_parameters()]:
@@ -61,14 +63,13 @@ def save(chameleon: torch.nn.Module, vqgan: torch.nn.Module, names: dict[str, in
     return folder
 
 
-def generate(chameleon: torch.nn.Module, image: list[int], caption: list[int], scale: float, choose) -> list[int]:
+def generate(chameleon: torch.nn.Module, image: list[int], caption: list[int], scale: float, choose, given: list[int] | None = None) -> list[int]:
     """Codes: `choose` takes one by the logits of all of them and the place. The unconditional row is the two tokens around a caption."""
-    rows, made = [[START, *caption, IMAGE], [START, IMAGE]], []
-    for place in range(GRID * GRID):
-        conditional, unconditional = (
-            chameleon.lm_head(chameleon.model(input_ids=torch.tensor([[*row, *(image[code] for code in made)]]), use_cache=False).last_hidden_state[0, -1])[image]
-            for row in rows
-        )
+    rows, made = [[START, *caption, IMAGE], [START, IMAGE]], list(given or [])
+    for place in range(len(made), GRID * GRID):
+        drawn = [image[code] for code in made]
+        hidden = [chameleon.model(input_ids=torch.tensor([[*row, *drawn]]), use_cache=False).last_hidden_state[0, -1] for row in rows]
+        conditional, unconditional = (chameleon.lm_head(last)[image] for last in hidden)
         made.append(choose(unconditional + scale * (conditional - unconditional), place))
     return made
 

@@ -18,7 +18,7 @@ START, PAD, IMAGE, USER, ASSISTANT, COLON = 1, 0, 3, 7, 8, 9
 CAPTIONS = [[33, 21], [17, 40, 90, 31, 77, 60, 12]]
 
 
-def model(key_heads: int, words: int = 120) -> torch.nn.Module:
+def model(key_heads: int, words: int = 120, codes: int = 64) -> torch.nn.Module:
     """Random weights, of which every one counts and which decide."""
     from transformers import JanusConfig, JanusForConditionalGeneration, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
 
@@ -35,11 +35,19 @@ def model(key_heads: int, words: int = 120) -> torch.nn.Module:
         eos_token_id=2,
     )
     vision = JanusVisionConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=24, patch_size=4, projection_dim=64, num_image_tokens=36, depth=2, mlp_ratio=2
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=4 * GRID,
+        patch_size=4,
+        projection_dim=64,
+        num_image_tokens=GRID * GRID,
+        depth=2,
+        mlp_ratio=2,
     )
     pictures = JanusVQVAEConfig(
         embed_dim=8,
-        num_embeddings=64,
+        num_embeddings=codes,
         latent_channels=32,
         num_patches=GRID,
         base_channels=32,
@@ -113,11 +121,13 @@ def generate(janus: torch.nn.Module, text: list[int]) -> list[int]:
     return janus.generate(ids, attention_mask=torch.ones_like(ids), generation_mode="image", do_sample=False, guidance_scale=5.0)[0].tolist()
 
 
-def draw(janus: torch.nn.Module, text: list[int], choose: Callable[[torch.Tensor, int], int]) -> list[int]:
+def draw(janus: torch.nn.Module, text: list[int], choose: Callable[[torch.Tensor, int], int], given: list[int] | None = None) -> list[int]:
     """DeepSeek's own generation: the unconditional row is the text with all but its ends blanked, and nothing of it is hidden."""
     rows = torch.tensor([text, [text[0], *[PAD] * (len(text) - 2), text[-1]]])
-    embeddings, kept, made = janus.get_input_embeddings()(rows), None, []
-    for place in range(GRID * GRID):
+    embeddings, kept, made = janus.get_input_embeddings()(rows), None, list(given or [])
+    if made:
+        embeddings = torch.cat([embeddings, janus.prepare_embeddings_for_image_generation(torch.tensor([made, made]))], 1)
+    for place in range(len(made), GRID * GRID):
         out = janus.model.language_model(inputs_embeds=embeddings, past_key_values=kept, use_cache=True)
         kept = out.past_key_values
         conditional, unconditional = janus.model.generation_head(out.last_hidden_state[:, -1])
