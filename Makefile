@@ -7,7 +7,7 @@ ORT := $(TOOLS)/onnxruntime/.unpacked
 PY := $(TOOLS)/python/bin/python
 PROMPT ?= an armchair in the shape of an avocado
 
-.PHONY: demo test test-deploy test-large serve bench evaluate lint onnxruntime python recipe-python families-python clean help
+.PHONY: demo test test-deploy test-large serve bench peers evaluate lint onnxruntime python recipe-python families-python clean help
 
 help: ## this text
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,8 +35,17 @@ test-deploy: onnxruntime python ## the compose file started, manifests and alert
 	$(CARGO) build --workspace --all-targets --locked
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q deploy/tests
 
-bench: onnxruntime ## the benchmarks of BENCHMARKS.md
+bench: onnxruntime ## the benchmarks of BENCHMARKS.md; beside others' engines where `make peers` installed them
+	$(CARGO) build --release --locked
+	target/release/easel bench engine --geometry M --weights q4 --pictures 1,8
+	if [ -x $(TOOLS)/peers/bin/python ]; then $(TOOLS)/peers/bin/python tests/peers --geometry M; fi
 	$(CARGO) bench --locked -p easel-tests --bench overhead
+
+peers: $(TOOLS)/peers/.installed ## a Python environment with the engines that `make bench` compares with: 2 GB
+$(TOOLS)/peers/.installed: tests/peers/requirements.txt
+	$(PYTHON) -m venv $(TOOLS)/peers
+	$(TOOLS)/peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
+	@touch $@
 
 evaluate: onnxruntime $(TOOLS)/evaluation/.installed ## EVALUATION.md of the embedded model: hours, and it goes on where it was stopped
 	$(CARGO) build --release --locked

@@ -1,19 +1,24 @@
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use easel_client::{Client, Event, Generate};
 use futures::StreamExt;
 
 use crate::gateway::Running;
 use crate::{Error, output, progress};
 
+mod engine;
 mod report;
 
 use report::{Failure, Report, Sample};
 
 /// Put load on a running gateway and measure: rate, latencies, errors by code
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) what: Option<What>,
+
     /// Requests in all
     #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
     requests: u64,
@@ -48,6 +53,12 @@ pub(crate) struct Bench {
 
     #[command(flatten)]
     pub(crate) gateway: Running,
+}
+
+/// What is measured instead of a gateway.
+#[derive(Subcommand)]
+pub(crate) enum What {
+    Engine(Box<engine::Engine>),
 }
 
 impl Bench {

@@ -34,6 +34,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Import(#[from] easel_import::Error),
     #[error(transparent)]
+    Measure(#[from] easel_standalone::measure::Error),
+    #[error(transparent)]
     Package(#[from] easel_package::Error),
     #[error("cannot read {path}", path = path.display())]
     Read { path: PathBuf, source: io::Error },

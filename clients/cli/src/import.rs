@@ -61,7 +61,7 @@ pub(crate) struct Import {
 
 /// Precision of the stored weights.
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Weights {
+pub(crate) enum Weights {
     /// 32-bit floats.
     F32,
     /// 16-bit floats: half the size.
@@ -71,6 +71,17 @@ enum Weights {
     Q8,
     /// The transformer's matrices in 4-bit blocks, its head in 8-bit ones, the rest as f16.
     Q4,
+}
+
+impl From<Weights> for easel_import::Weights {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::F32 => Self::F32,
+            Weights::F16 => Self::F16,
+            Weights::Q8 => Self::Q8,
+            Weights::Q4 => Self::Q4,
+        }
+    }
 }
 
 impl Import {
@@ -96,12 +107,6 @@ impl Import {
     }
 
     fn import(self, interrupted: &AtomicBool) -> Result<(), Error> {
-        let weights = match self.weights {
-            Weights::F32 => easel_import::Weights::F32,
-            Weights::F16 => easel_import::Weights::F16,
-            Weights::Q8 => easel_import::Weights::Q8,
-            Weights::Q4 => easel_import::Weights::Q4,
-        };
         let options = ImportOptions {
             family: self.family,
             ranker: self.ranker,
@@ -110,7 +115,7 @@ impl Import {
             version: self.version,
             license: self.license,
             description: self.description,
-            weights,
+            weights: self.weights.into(),
             overwrite: self.overwrite,
             ..ImportOptions::default()
         };

@@ -49,6 +49,7 @@ impl Command {
             Self::Classify(classify) => gateway::session("classify", classify.target.address(), classify.run()).await,
             Self::Packages(packages) => gateway::session("packages", packages.target.address(), packages.run()).await,
             Self::Status(status) => gateway::session("status", status.gateway.url(), status.run()).await,
+            Self::Bench(bench::Bench { what: Some(bench::What::Engine(engine)), .. }) => engine.run().await,
             Self::Bench(bench) => gateway::session("bench", bench.gateway.url(), bench.run()).await,
             Self::Serve(serve) => serve.run().await,
             Self::Import(import) => import.run().await,

@@ -41,6 +41,7 @@ mod options;
 pub mod parts;
 mod picture;
 mod ranker;
+mod reads;
 mod rudalle;
 mod staging;
 mod storage;
@@ -59,6 +60,7 @@ pub use error::Error;
 pub use family::Family;
 pub use mask::Mask;
 pub use options::{ImportOptions, Progress, Weights};
+pub use reads::Reads;
 
 use checkpoint::Checkpoint;
 use staging::Staging;

@@ -11,6 +11,7 @@ pub mod engine;
 mod error;
 pub mod grpc;
 pub mod logits;
+pub mod measure;
 pub mod model;
 pub mod slots;
 mod stage;

@@ -19,5 +19,6 @@ mod stages;
 mod suite;
 
 pub use config::{Config, Device, Engine};
+pub use easel_sampler::measure;
 pub use error::Error;
 pub use suite::{Suite, run};

@@ -6,5 +6,6 @@ mod errors;
 mod generate;
 mod import;
 mod lifecycle;
+mod measure;
 mod running;
 mod suite;

@@ -1,0 +1,204 @@
+//! `easel bench engine`: the sampler's transformer alone, without services.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use easel_import::{ImportOptions, Mask, Reads, synthetic};
+use easel_package::Package;
+use easel_standalone::measure::{self, Plan};
+
+use crate::{Error, import, output};
+
+mod report;
+
+/// Measure the transformer of a package, or of one with random weights, in this process: ms a step by position and batch, memory, whole pictures
+#[derive(Args)]
+#[command(after_help = "Example: easel bench engine --geometry M --weights q4 --batches 1,8")]
+pub(crate) struct Engine {
+    /// Folder of a package; left out, one with random weights of --geometry is made
+    #[arg(required_unless_present = "geometry", conflicts_with = "geometry")]
+    package: Option<PathBuf>,
+
+    /// S (384 wide, 8 layers), M (1024, 24), L (2048, 24) or WIDTHxLAYERS with DALL·E's masks, 256 text and 1024 image tokens of 8192; random weights
+    #[arg(long, value_name = "NAME")]
+    geometry: Option<Geometry>,
+
+    /// Precision of the random weights
+    #[arg(long, value_enum, default_value_t = import::Weights::Q4)]
+    weights: import::Weights,
+
+    /// Folder in which checkpoints and packages of random weights are kept from one run to the next
+    #[arg(long, value_name = "DIR", env = "EASEL_BENCH_CACHE", default_value = "target/bench")]
+    cache: PathBuf,
+
+    /// Sequences of a step
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32")]
+    batches: Vec<usize>,
+
+    /// Positions of the sequence; left out, five from the first image token to the last
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    positions: Vec<u32>,
+
+    /// Steps timed at each position and batch; a whole picture is computed from them, on straight lines between the positions
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    steps: usize,
+
+    /// A caption for every sequence, instead of one for all
+    #[arg(long)]
+    own_captions: bool,
+
+    /// Whole pictures to draw through the engine's loop, so many candidates at once
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    pictures: Vec<usize>,
+
+    /// Where the transformer runs
+    #[arg(long, env = "EASEL_DEVICE", value_enum, default_value_t)]
+    device: easel_standalone::Device,
+
+    /// CPU threads; 0: as many as there are cores
+    #[arg(long, env = "EASEL_THREADS", value_name = "N", default_value_t = 0)]
+    threads: usize,
+
+    /// What keys and values are stored in: f32 or bf16
+    #[arg(long, env = "EASEL_KV", value_name = "PRECISION", default_value = "f32")]
+    kv: String,
+
+    /// Write JSON instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Write the JSON to a file as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Engine {
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        let measured = tokio::task::spawn_blocking(move || self.measure()).await;
+        measured.unwrap_or_else(|panic| Err(Error::Failed(format!("the measurement panicked: {panic}"))))
+    }
+
+    fn measure(self) -> Result<(), Error> {
+        let package = match (&self.package, &self.geometry) {
+            (Some(folder), _) => Package::open(folder)?,
+            (None, Some(geometry)) => made(geometry, self.weights, &self.cache)?,
+            (None, None) => return Err(Error::Usage("a package's folder or --geometry is needed".to_owned())),
+        };
+        let plan = Plan {
+            options: measure::options(self.device.name(), self.threads, &self.kv).map_err(Error::Usage)?,
+            positions: self.positions,
+            batches: self.batches,
+            steps: self.steps,
+            own_captions: self.own_captions,
+            pictures: self.pictures,
+        };
+        let reads = Reads::of(&package, if self.kv == "bf16" { 2 } else { 4 })?;
+        let measured = measure::measure(&package, &plan, &mut |line| eprintln!("{line} …"))?;
+        let report = report::Report::new(&package, measured, &reads, plan.own_captions);
+        if let Some(path) = &self.out {
+            let json = serde_json::to_string_pretty(&report)?;
+            std::fs::write(path, json).map_err(|source| Error::Write { path: path.clone(), source })?;
+        }
+        if self.json { output::print_json(&report) } else { output::print(&report.to_text()) }
+    }
+}
+
+/// A transformer of DALL·E's kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Geometry {
+    width: u32,
+    layers: usize,
+}
+
+impl FromStr for Geometry {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let (width, layers) = match name {
+            "S" => (384, 8),
+            "M" => (1024, 24),
+            "L" => (2048, 24),
+            _ => {
+                let sizes = name.split_once('x').and_then(|(w, l)| Some((w.parse().ok()?, l.parse().ok()?)));
+                let known = |(width, layers): &(u32, usize)| {
+                    width % 64 == 0 && (64..=16384).contains(width) && (1..=1024).contains(layers)
+                };
+                sizes.filter(known).ok_or("expected S, M, L or WIDTHxLAYERS with a multiple of 64 for the width")?
+            }
+        };
+        Ok(Self { width, layers })
+    }
+}
+
+impl Geometry {
+    fn name(&self) -> String {
+        format!("random-{}x{}", self.width, self.layers)
+    }
+
+    fn checkpoint(&self) -> synthetic::Geometry {
+        synthetic::Geometry {
+            name: self.name(),
+            text_length: 256,
+            grid: 32,
+            levels: vec![8, 8, 8, 16],
+            width: self.width,
+            heads: self.width / 64,
+            masks: dalle_masks(self.layers),
+            conv_kernel: 11,
+            ..synthetic::Geometry::default()
+        }
+    }
+}
+
+/// Of DALL·E (Ramesh et al. 2021, appendix B.1): columns in every fourth layer from the second on, in the last a convolution's window, rows in all others.
+fn dalle_masks(layers: usize) -> Vec<Mask> {
+    let mask = |layer: usize| match layer {
+        _ if layer == layers => Mask::Conv,
+        _ if layer % 4 == 2 => Mask::Column,
+        _ => Mask::Row,
+    };
+    (1..=layers).map(mask).collect()
+}
+
+/// The package of random weights in the cache, made where it is missing.
+fn made(geometry: &Geometry, weights: import::Weights, cache: &Path) -> Result<Package, Error> {
+    let weights = easel_import::Weights::from(weights);
+    let folder = cache.join(format!("{}-{weights}", geometry.name()));
+    if folder.join("manifest.json").is_file() {
+        return Ok(Package::open(folder)?);
+    }
+    let checkpoint = cache.join(geometry.name());
+    // Written last by the one that makes it.
+    if !checkpoint.join("clip.safetensors").is_file() {
+        eprintln!("random weights: {} …", checkpoint.display());
+        synthetic::checkpoint(&checkpoint, &geometry.checkpoint(), 1)?;
+    }
+    eprintln!("importing: {} …", folder.display());
+    let options = ImportOptions { weights, overwrite: true, ..ImportOptions::default() };
+    Ok(easel_import::import(&checkpoint, &folder, &options, &mut |_| {})?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn geometries_have_names_or_sizes() {
+        assert_eq!("M".parse(), Ok(Geometry { width: 1024, layers: 24 }));
+        assert_eq!("128x3".parse(), Ok(Geometry { width: 128, layers: 3 }));
+        for wrong in ["", "XL", "100x2", "64x0", "64", "0x1", "-64x1"] {
+            assert!(wrong.parse::<Geometry>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_masks_are_dalles() {
+        let masks = dalle_masks(64);
+        let count = |mask| masks.iter().filter(|m| **m == mask).count();
+        assert_eq!((count(Mask::Row), count(Mask::Column), count(Mask::Conv)), (47, 16, 1));
+        assert_eq!((masks[1], masks[63]), (Mask::Column, Mask::Conv));
+    }
+}

@@ -1,0 +1,71 @@
+//! Whole pictures through the engine's loop, as a service draws them.
+
+use std::time::Instant;
+
+use easel_onnx::Transformer;
+use easel_package::Manifest;
+use serde::Serialize;
+
+use super::{Error, ms};
+use crate::{
+    engine::{Candidate, Engine, Event, Options, Request},
+    logits::Parameters,
+    model::Transformer as Model,
+};
+
+/// A request of so many candidates, without guidance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drawn {
+    /// Pictures drawn at once.
+    pub candidates: usize,
+    /// From the request to its last event.
+    pub ms: f64,
+    /// Until the first token was at hand, the prefill included.
+    pub first_token_ms: f64,
+    /// Image tokens of all pictures.
+    pub tokens_per_second: f64,
+}
+
+/// Draws with an engine of as many rows as the largest of these counts.
+pub(super) fn draw(
+    transformer: Transformer,
+    manifest: &Manifest,
+    counts: &[usize],
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Drawn>, Error> {
+    let Some(&rows) = counts.iter().max() else { return Ok(Vec::new()) };
+    let caption = manifest.text.pad(&[]);
+    let model = Model::new(transformer, manifest);
+    let options = Options { rows, ..Options::default() };
+    let engine = Engine::start(model, options, caption.clone(), |reason| tracing::error!(reason, "the engine died"))?;
+    let drawn = counts.iter().map(|&candidates| {
+        progress(&format!("{candidates} whole pictures"));
+        one(&engine, &caption, candidates)
+    });
+    let drawn = drawn.collect();
+    engine.stop();
+    drawn
+}
+
+fn one(engine: &Engine, caption: &[u32], candidates: usize) -> Result<Drawn, Error> {
+    let request = Request {
+        text: caption.to_vec(),
+        unconditional: None,
+        candidates: (0..candidates).map(|id| Candidate { id: id as u32, seed: id as u64 }).collect(),
+        parameters: Parameters { temperature: 1.0, top_k: 256, top_p: 1.0, guidance_scale: 1.0 },
+        given: Vec::new(),
+        chunk_size: 1,
+        deadline: None,
+    };
+    let started = Instant::now();
+    let mut events = engine.submit(request)?;
+    let mut first = None;
+    while let Some(event) = events.blocking_next() {
+        if let Event::Chunk { .. } = event? {
+            first.get_or_insert_with(|| ms(started));
+        }
+    }
+    let (ms, tokens) = (ms(started), candidates * engine.geometry().cells);
+    let first_token_ms = first.unwrap_or(ms);
+    Ok(Drawn { candidates, ms, first_token_ms, tokens_per_second: tokens as f64 / ms * 1e3 })
+}
