@@ -1,11 +1,12 @@
 """What the precisions of weights cost: figures against 32-bit floats, and the same pictures drawn with each.
 
-    python tests/families/precisions.py SHEET.png CHECKPOINT CAPTION…     a model of one's own
-    python tests/families/precisions.py SHEET.png                         dalle-pytorch with random weights
+    python tests/families/precisions.py SHEET.jpg CHECKPOINT     a model of one's own, and its example captions
+    python tests/families/precisions.py SHEET.jpg                dalle-pytorch with random weights
 
 Needs what `make families-python` and `cargo build --workspace --all-targets` make.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -47,16 +48,17 @@ def sheet(rows: list[list[np.ndarray]]) -> Image.Image:
 def main() -> None:
     out, *given = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, captions = (Path(given[0]), given[1:]) if given else random_model(Path(folder) / "checkpoint")
+        checkpoint, captions = (Path(given[0]), []) if given else random_model(Path(folder) / "checkpoint")
         columns = []
         for weights in PRECISIONS:
             package = served.imported(checkpoint, Path(folder) / weights, weights=weights)
+            captions = captions or json.loads((package / "manifest.json").read_text())["examples"]
             command = [served.BUILT / "examples/precision", Path(folder) / PRECISIONS[0], package, str(SAMPLES), *captions]
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=served.environment())
             print(f"{weights}: sampler.onnx {(package / 'sampler.onnx').stat().st_size / 1e6:.1f} MB; {done.stdout.strip()}", flush=True)
             with served.suite(package) as suite:
                 columns.append([suite.generate(caption, SEED, temperature=1.0).pixels for caption in captions])
-        sheet([list(row) for row in zip(*columns)]).save(out, optimize=True)
+        sheet([list(row) for row in zip(*columns)]).save(out, quality=88)
 
 
 main()

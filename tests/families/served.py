@@ -130,10 +130,6 @@ def suite(package: Path, built: Path = BUILT, patience: float = 120):
         process.wait(timeout=60)
 
 
-# The sampler alone was served once.
-sampler = suite
-
-
 def kept() -> dict:
     """Awkward captions, and checksums of what the original tokenizers make of them, as the importer's own tests keep them."""
     return json.loads(gzip.decompress((VOCABULARIES / "expected.json.gz").read_bytes()))
