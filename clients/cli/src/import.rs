@@ -50,13 +50,27 @@ pub(crate) struct Import {
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 
-    /// Precision of the stored weights
+    /// What the sampler is made for; a package for the one is refused on the other
+    #[arg(long, value_enum, default_value_t)]
+    device: Device,
+
+    /// Precision of the stored weights; for cuda f16 or f32
     #[arg(long, value_enum, default_value_t)]
     weights: Weights,
 
     /// Replace the package that is at DIR already
     #[arg(long)]
     overwrite: bool,
+}
+
+/// What a sampler's graph is made for.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Device {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// NVIDIA's GPUs.
+    Cuda,
 }
 
 /// Precision of the stored weights.
@@ -107,6 +121,10 @@ impl Import {
     }
 
     fn import(self, interrupted: &AtomicBool) -> Result<(), Error> {
+        let device = match self.device {
+            Device::Cpu => easel_import::Device::Cpu,
+            Device::Cuda => easel_import::Device::Cuda,
+        };
         let options = ImportOptions {
             family: self.family,
             ranker: self.ranker,
@@ -115,6 +133,7 @@ impl Import {
             version: self.version,
             license: self.license,
             description: self.description,
+            device,
             weights: self.weights.into(),
             overwrite: self.overwrite,
             ..ImportOptions::default()

@@ -58,7 +58,8 @@ pub(crate) fn import(
     tensors.ignore(|key| key.starts_with(PICTURES) || key.ends_with(".rotary_emb.inv_freq"));
     let file = out.join(SAMPLER);
     let graph =
-        Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?);
+        Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?)
+            .on(options.device);
     let behind = checkpoint.config()["swin_norm"].as_bool().unwrap_or(false);
     let graph = sampler(graph, &mut tensors, (&config, behind), grid, (words, &image))?;
     tensors.finish(None)?;

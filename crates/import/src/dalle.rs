@@ -59,7 +59,7 @@ pub(crate) fn import(
     let graph = writer.graph("sampler", TENSORS[0])?;
     let tensors = Tensors::open(&folder.join(TENSORS[0]), read)?;
     source(TENSORS[0], &tensors);
-    writer.write(sampler::build(graph, tensors, &config)?, "sampler", SAMPLER_CONTRACT)?;
+    writer.write(sampler::build(graph.on(options.device), tensors, &config)?, "sampler", SAMPLER_CONTRACT)?;
     let mut tensors = Tensors::open(&folder.join(TENSORS[1]), read)?;
     source(TENSORS[1], &tensors);
     let graph = writer.graph("decoder", TENSORS[1])?;

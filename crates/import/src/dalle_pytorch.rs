@@ -43,7 +43,8 @@ pub(crate) fn import(
     let config = Config::of(part.path(), [part.beside(), checkpoint.config()], &tensors)?;
     let path = out.join(SAMPLER);
     let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph = sampler::build(Graph::new("sampler", options.weights, storage), &mut tensors, &config)?;
+    let graph =
+        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &config)?;
     tensors.finish(None)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let side = config.side as u32;

@@ -74,7 +74,8 @@ pub(crate) fn import(
     tensors.ignore(|key| PICTURES.iter().any(|p| key.starts_with(p)) || key.ends_with(".rotary_emb.inv_freq"));
     let file = out.join(SAMPLER);
     let graph =
-        Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?);
+        Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?)
+            .on(options.device);
     let graph = sampler(graph, &mut tensors, &config, (prefix, head), grid, &text)?;
     tensors.finish(None)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;

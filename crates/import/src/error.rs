@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use easel_package::Device;
+
 /// Why a checkpoint cannot be imported. Every message names the file, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,6 +78,18 @@ pub enum Error {
         tensor: String,
         /// The value.
         value: f32,
+    },
+    /// The device that was asked for has no graph for this.
+    #[error("device {device}: {what}: expected {expected}, found {found}; import with --device cpu")]
+    Device {
+        /// What was asked for.
+        device: Device,
+        /// Of the options or the model.
+        what: &'static str,
+        /// What would do.
+        expected: &'static str,
+        /// What is there.
+        found: String,
     },
     /// The finished package does not hold together.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use easel_package::{CUDA_CONTRACT, Device};
 use half::f16;
 use prost::Message as _;
 
@@ -32,14 +33,29 @@ const OPSET: i64 = 20;
 /// Of both domains besides ONNX's own.
 const OTHER_OPSET: i64 = 1;
 
+/// Operators whose inputs must be of one width: where they are not, the narrow ones are widened.
+const OF_ONE_WIDTH: [&str; 9] = ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Concat", "Where", "LayerNormalization"];
+
 /// The name of a value in a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Value(String);
+pub(crate) struct Value {
+    name: String,
+    /// It is of 16-bit floats.
+    narrow: bool,
+}
 
 impl Value {
     /// An optional input that is not given.
     pub(crate) fn absent() -> Self {
-        Self(String::new())
+        Self::wide("")
+    }
+
+    fn wide(name: impl Into<String>) -> Self {
+        Self { name: name.into(), narrow: false }
+    }
+
+    fn of(name: impl Into<String>, data_type: DataType) -> Self {
+        Self { name: name.into(), narrow: data_type == DataType::Float16 }
     }
 }
 
@@ -65,6 +81,9 @@ pub(crate) type Attributes<'a> = &'a [(&'a str, Attribute)];
 pub(crate) struct Graph {
     proto: GraphProto,
     weights: Weights,
+    device: Device,
+    /// What the file says beside the graph.
+    notes: BTreeMap<&'static str, String>,
     storage: Storage,
     scope: String,
     /// How many values were named after each scope and operator.
@@ -82,6 +101,8 @@ impl Graph {
         Self {
             proto: GraphProto { name: name.into(), ..GraphProto::default() },
             weights,
+            device: Device::Cpu,
+            notes: BTreeMap::new(),
             storage,
             scope: String::new(),
             named: HashMap::new(),
@@ -91,6 +112,26 @@ impl Graph {
         }
     }
 
+    /// The same, for this device. What is computed for CUDA from 16-bit weights is computed in 16 bits, but for norms, streams and what else meets 32-bit numbers.
+    pub(crate) fn on(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// Says something in the file's metadata.
+    pub(crate) fn note(&mut self, key: &'static str, value: impl ToString) {
+        self.notes.insert(key, value.to_string());
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The type of what maps and attention compute.
+    pub(crate) fn data_type(&self) -> DataType {
+        let narrow = self.device == Device::Cuda && self.weights != Weights::F32;
+        if narrow { DataType::Float16 } else { DataType::Float }
+    }
+
     /// Names the values that follow after `scope`.
     pub(crate) fn scope(&mut self, scope: impl Into<String>) {
         self.scope = scope.into();
@@ -98,16 +139,30 @@ impl Graph {
 
     pub(crate) fn input(&mut self, name: &str, data_type: DataType, shape: &[Axis]) -> Value {
         self.proto.input.push(value_info(name, data_type, shape));
-        Value(name.into())
+        Value::of(name, data_type)
     }
 
     /// Makes `value` an output of the graph, under `name`.
     pub(crate) fn output(&mut self, value: &Value, name: &str, data_type: DataType, shape: &[Axis]) {
         self.scope("");
-        let node = self.node("Identity", "", &[value], &[]);
+        let value = if data_type == DataType::Float { self.widened(value) } else { value.clone() };
+        self.output_op("Identity", &[&value], name, data_type, shape);
+    }
+
+    /// An operator whose value is, at no cost, an output of the graph.
+    pub(crate) fn output_op(
+        &mut self,
+        op_type: &'static str,
+        inputs: &[&Value],
+        name: &str,
+        data_type: DataType,
+        shape: &[Axis],
+    ) -> Value {
+        let node = self.node(op_type, "", inputs, &[]);
         let output = vec![name.into()];
         self.proto.node.push(NodeProto { output, ..node });
         self.proto.output.push(value_info(name, data_type, shape));
+        Value::of(name, data_type)
     }
 
     /// An operator with one output.
@@ -123,10 +178,17 @@ impl Graph {
         inputs: &[&Value],
         attributes: Attributes<'_>,
     ) -> [Value; N] {
+        let floats = if op_type == "Where" { &inputs[1..] } else { inputs };
+        let mixed = floats.iter().any(|v| v.narrow) && floats.iter().any(|v| !v.narrow);
+        if mixed && OF_ONE_WIDTH.contains(&op_type) {
+            let wide: Vec<Value> = inputs.iter().map(|v| self.widened(v)).collect();
+            return self.op_of(op_type, &wide.iter().collect::<Vec<_>>(), attributes);
+        }
+        let narrow = inputs.iter().any(|v| v.narrow);
         let node = self.node(op_type, "", inputs, attributes);
-        let values =
-            std::array::from_fn(|i| Value(if N == 1 { node.name.clone() } else { format!("{}.{i}", node.name) }));
-        let output = values.iter().map(|v: &Value| v.0.clone()).collect();
+        let name = |i| if N == 1 { node.name.clone() } else { format!("{}.{i}", node.name) };
+        let values = std::array::from_fn(|i| Value { name: name(i), narrow });
+        let output = values.iter().map(|v: &Value| v.name.clone()).collect();
         self.proto.node.push(NodeProto { output, ..node });
         values
     }
@@ -140,9 +202,28 @@ impl Graph {
         attributes: Attributes<'_>,
     ) -> Value {
         let node = self.node(op_type, domain, inputs, attributes);
-        let value = Value(node.name.clone());
-        self.proto.node.push(NodeProto { output: vec![value.0.clone()], ..node });
+        let value = Value { name: node.name.clone(), narrow: inputs.iter().any(|v| v.narrow) };
+        self.proto.node.push(NodeProto { output: vec![value.name.clone()], ..node });
         value
+    }
+
+    /// `value` as 32-bit floats.
+    pub(crate) fn widened(&mut self, value: &Value) -> Value {
+        if value.narrow { self.cast(value, DataType::Float) } else { value.clone() }
+    }
+
+    /// `value`, which is of floats, as what maps and attention compute with.
+    pub(crate) fn narrowed(&mut self, value: &Value) -> Value {
+        match self.data_type() {
+            DataType::Float16 if !value.narrow => self.cast(value, DataType::Float16),
+            _ => value.clone(),
+        }
+    }
+
+    /// A value of another type.
+    pub(crate) fn cast(&mut self, x: &Value, to: DataType) -> Value {
+        let value = self.op("Cast", &[x], &[("to", Attribute::Int(to as i64))]);
+        Value::of(value.name, to)
     }
 
     pub(crate) fn weights(&self) -> Weights {
@@ -172,9 +253,9 @@ impl Graph {
         shape: &[Axis],
     ) -> Value {
         let node = self.node(op_type, EASEL_DOMAIN, inputs, attributes);
-        let value = Value(node.name.clone());
-        self.proto.value_info.push(value_info(&value.0, DataType::Float, shape));
-        self.proto.node.push(NodeProto { output: vec![value.0.clone()], ..node });
+        let value = Value::wide(node.name.clone());
+        self.proto.value_info.push(value_info(&value.name, DataType::Float, shape));
+        self.proto.node.push(NodeProto { output: vec![value.name.clone()], ..node });
         value
     }
 
@@ -183,7 +264,7 @@ impl Graph {
         let count = self.named.entry(base.clone()).or_default();
         *count += 1;
         NodeProto {
-            input: inputs.iter().map(|v| v.0.clone()).collect(),
+            input: inputs.iter().map(|v| v.name.clone()).collect(),
             output: vec![],
             name: if *count == 1 { base } else { format!("{base}_{count}") },
             op_type: op_type.into(),
@@ -219,15 +300,25 @@ impl Graph {
         if self.weights == Weights::F32 || tensor.shape.len() < 2 {
             return self.exact(tensor);
         }
-        within_16_bits(tensor)?;
-        let bytes = tensor.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
-        let narrow = self.constant(&tensor.name, DataType::Float16, &tensor.shape, bytes)?;
-        if let Some(wide) = self.widened.get(&narrow.0) {
+        let narrow = self.stored(tensor)?;
+        if let Some(wide) = self.widened.get(&narrow.name) {
             return Ok(wide.clone());
         }
-        let wide = self.op("Cast", &[&narrow], &[("to", Attribute::Int(DataType::Float as i64))]);
-        self.widened.insert(narrow.0, wide.clone());
+        let wide = self.cast(&narrow, DataType::Float);
+        self.widened.insert(narrow.name, wide.clone());
         Ok(wide)
+    }
+
+    /// A constant in what maps and attention compute with.
+    pub(crate) fn computed(&mut self, tensor: &Tensor) -> Result<Value, Error> {
+        if self.data_type() == DataType::Float16 { self.stored(tensor) } else { self.weight(tensor) }
+    }
+
+    /// A constant in 16 bits.
+    fn stored(&mut self, tensor: &Tensor) -> Result<Value, Error> {
+        within_16_bits(tensor)?;
+        let bytes = tensor.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+        self.constant(&tensor.name, DataType::Float16, &tensor.shape, bytes)
     }
 
     /// An initialiser; one of the same type, shape and bytes is used again.
@@ -241,7 +332,7 @@ impl Graph {
         let dims: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
         let key = (data_type, dims.clone(), easel_package::sha256_hex(&bytes));
         if let Some(name) = self.constants.get(&key) {
-            return Ok(Value(name.clone()));
+            return Ok(Value::of(name.clone(), data_type));
         }
         let count = self.named.entry(name.into()).or_default();
         *count += 1;
@@ -251,12 +342,13 @@ impl Graph {
         self.storage.put(&mut tensor, bytes)?;
         self.proto.initializer.push(tensor);
         self.constants.insert(key, name.clone());
-        Ok(Value(name))
+        Ok(Value::of(name, data_type))
     }
 
     /// Writes the file; what lies beside it is finished too.
     pub(crate) fn write(self, path: &Path, metadata: &BTreeMap<&str, String>) -> Result<(), Error> {
         self.storage.finish()?;
+        let cuda = self.device == Device::Cuda;
         let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
         let mut opset_import = vec![opset("", OPSET)];
         for domain in [EASEL_DOMAIN, MICROSOFT_DOMAIN] {
@@ -264,15 +356,17 @@ impl Graph {
                 opset_import.push(opset(domain, OTHER_OPSET));
             }
         }
-        let entry =
-            |(key, value): (&&str, &String)| StringStringEntryProto { key: (*key).into(), value: value.clone() };
+        let entry = |(key, value): (&&str, &String)| {
+            let value = if cuda && *key == "easel.contract" { CUDA_CONTRACT } else { value };
+            StringStringEntryProto { key: (*key).into(), value: value.into() }
+        };
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: env!("CARGO_PKG_NAME").into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(self.proto),
             opset_import,
-            metadata_props: metadata.iter().map(entry).collect(),
+            metadata_props: metadata.iter().chain(&self.notes).map(entry).collect(),
         };
         fs::write(path, model.encode_to_vec()).map_err(|source| Error::Io { path: path.into(), source })
     }

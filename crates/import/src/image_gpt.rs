@@ -99,7 +99,8 @@ pub(crate) fn import(
     let config = config(checkpoint, &sizes)?;
     let path = out.join(SAMPLER);
     let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph = build(Graph::new("sampler", options.weights, storage), &mut tensors, &config, &sizes)?;
+    let graph =
+        build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &config, &sizes)?;
     tensors.finish(None)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };

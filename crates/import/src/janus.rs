@@ -82,7 +82,8 @@ pub(crate) fn import(
     let side = side(&path, checkpoint.config())?;
     let file = out.join(SAMPLER);
     let graph =
-        Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?);
+        Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?)
+            .on(options.device);
     let (graph, codebook) = sampler(graph, &mut tensors, &layout, &config, side)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: side as u32, columns: side as u32 };

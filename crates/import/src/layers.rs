@@ -90,12 +90,13 @@ impl Graph {
         let y = match bits.filter(|_| linear.weight.shape[1] >= BLOCK) {
             Some(bits) => self.product_in_blocks(x, &linear.weight, bits)?,
             None => {
-                let weight = self.weight(&linear.weight.transposed())?;
-                self.op("MatMul", &[x, &weight], &[])
+                let weight = self.computed(&linear.weight.transposed())?;
+                let x = self.narrowed(x);
+                self.op("MatMul", &[&x, &weight], &[])
             }
         };
         let Some(bias) = &linear.bias else { return Ok(y) };
-        let bias = self.weight(bias)?;
+        let bias = self.computed(bias)?;
         Ok(self.add(&y, &bias))
     }
 
@@ -169,10 +170,6 @@ impl Graph {
     pub(crate) fn planes(&mut self, pixels: &Value) -> Value {
         let planes = self.transpose(pixels, &[0, 3, 1, 2]);
         self.cast(&planes, DataType::Float)
-    }
-
-    pub(crate) fn cast(&mut self, x: &Value, to: DataType) -> Value {
-        self.op("Cast", &[x], &[("to", Attribute::Int(to as i64))])
     }
 
     /// Divides by the root mean square over the last axis, then multiplies by `weight`: the very operators that ONNX Runtime fuses into one.

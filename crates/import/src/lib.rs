@@ -56,6 +56,7 @@ use std::{fs, path::Path};
 
 use easel_package::{MANIFEST_FILE, Package};
 
+pub use easel_package::Device;
 pub use error::Error;
 pub use family::Family;
 pub use mask::Mask;
@@ -83,6 +84,7 @@ pub fn import(
     if let Some(name) = &options.name {
         easel_package::check_name(&out.join(MANIFEST_FILE), name)?;
     }
+    options.check()?;
     let given = Checkpoint::open(checkpoint)?;
     let family = options.family.map_or_else(|| Family::of(&given), Ok)?;
     outside(checkpoint, out)?;
@@ -128,6 +130,7 @@ pub fn import(
             return Err(Error::File { path: checkpoint.into(), expected, found });
         }
     };
+    let manifest = options.for_device(manifest)?;
     let total_bytes = family_bytes + clip_bytes;
     let mut ranked = |bytes| report(Progress { read_bytes: family_bytes + bytes, total_bytes });
     let manifest = match clip {

@@ -59,7 +59,7 @@ pub(crate) fn import(
     let sizes = sizes(checkpoint, &tensors)?;
     let path = out.join(SAMPLER);
     let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph = build(Graph::new("sampler", options.weights, storage), &mut tensors, &sizes)?;
+    let graph = build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &sizes)?;
     tensors.finish(None)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };

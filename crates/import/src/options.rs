@@ -1,8 +1,8 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use easel_package::Manifest;
+use easel_package::{CUDA_CONTRACT, Device, Manifest};
 
-use crate::{Family, blocks::Bits};
+use crate::{Error, Family, blocks::Bits};
 
 /// How a package is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct ImportOptions {
     pub license: Option<String>,
     /// One paragraph for people; none: what the checkpoint or its family says.
     pub description: Option<String>,
+    /// What the sampler's graph is made for. For CUDA, weights are [`Weights::F16`] or [`Weights::F32`], and computed with as such.
+    pub device: Device,
     /// Precision of the stored weights.
     pub weights: Weights,
     /// Whether a package that is at the place already is replaced. Nothing but a package ever is.
@@ -39,6 +41,7 @@ impl Default for ImportOptions {
             version: None,
             license: None,
             description: None,
+            device: Device::Cpu,
             weights: Weights::F16,
             overwrite: false,
             inline_limit_bytes: 3 << 29,
@@ -58,6 +61,36 @@ impl ImportOptions {
             }
         }
         manifest
+    }
+}
+
+impl ImportOptions {
+    /// Refuses precisions that the device's graph cannot have.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.device == Device::Cpu || matches!(self.weights, Weights::F16 | Weights::F32) {
+            return Ok(());
+        }
+        Err(Error::Device {
+            device: self.device,
+            what: "weights",
+            expected: "f16 or f32",
+            found: self.weights.to_string(),
+        })
+    }
+
+    /// `manifest` with the contract of the device; refused where the model has what that does not.
+    pub(crate) fn for_device(&self, mut manifest: Manifest) -> Result<Manifest, Error> {
+        if self.device == Device::Cpu {
+            return Ok(manifest);
+        }
+        let sampler = &mut manifest.sampler;
+        let parts = [("a text encoder", sampler.text_encoder.is_some()), ("token shifts", sampler.shift.is_some())];
+        if let Some((part, _)) = parts.into_iter().find(|(_, has)| *has) {
+            let expected = "one that reads its text itself, without token shifts";
+            return Err(Error::Device { device: self.device, what: "the model", expected, found: part.into() });
+        }
+        sampler.contract = CUDA_CONTRACT.into();
+        Ok(manifest)
     }
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn import(
     let sizes = sizes(checkpoint, &part, &tensors)?;
     let path = out.join(SAMPLER);
     let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph = sampler::build(Graph::new("sampler", options.weights, storage), &mut tensors, &sizes)?;
+    let graph =
+        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &sizes)?;
     tensors.finish(None)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };

@@ -6,6 +6,9 @@
 mod attention;
 mod encoder;
 mod parts;
+mod stock;
+
+use easel_package::Device;
 
 use crate::{
     Error,
@@ -36,6 +39,8 @@ pub(crate) struct Transformer {
     /// The image embedding and its values, in case the head is the same matrix; none: it is no table.
     image: Option<(Value, Tensor)>,
     rotation: Option<attention::Rotation>,
+    /// Attention for CUDA; none: the engine's own, for the CPU.
+    stock: Option<stock::Stock>,
     hidden: Value,
     /// Of reversible layers, the stream that the MLPs add to.
     second: Option<Value>,
@@ -50,7 +55,8 @@ impl Transformer {
         let n = [Axis::Free("n")];
         let token_ids = graph.input("token_ids", DataType::Int64, &n);
         let positions = graph.input("positions", DataType::Int64, &n);
-        let slots = graph.input("slots", DataType::Int64, &n);
+        let cuda = graph.device() == Device::Cuda;
+        let slots = if cuda { Value::absent() } else { graph.input("slots", DataType::Int64, &n) };
         let logit_rows = graph.input("logit_rows", DataType::Int64, &[Axis::Free("m")]);
         let places = match geometry.count {
             Count::Positions => positions.clone(),
@@ -88,9 +94,10 @@ impl Transformer {
         let rotation =
             embedding.rotary.map(|rotary| attention::Rotation::new(&mut graph, &rotary, &places)).transpose()?;
         let second = (geometry.streams == Streams::Reversible).then(|| hidden.clone());
+        let stock = cuda.then(|| stock::Stock::new(&mut graph, &geometry, &positions)).transpose()?;
         let inputs = Inputs { slots, positions, logit_rows };
         let (layers, shifts, cut) = (0, 0, false);
-        Ok(Self { geometry, graph, inputs, image, rotation, hidden, second, layers, shifts, cut })
+        Ok(Self { geometry, graph, inputs, image, rotation, stock, hidden, second, layers, shifts, cut })
     }
 
     pub(crate) fn layer(&mut self, layer: &Layer) -> Result<(), Error> {
@@ -175,7 +182,8 @@ impl Transformer {
             let inner = graph.linear(&x, linear)?;
             x = graph.activate(&inner, *activation)?;
         }
-        let tied = self.image.as_ref().filter(|(_, table)| table.values == head.linear.weight.values);
+        let wide = graph.data_type() == DataType::Float;
+        let tied = self.image.as_ref().filter(|(_, table)| wide && table.values == head.linear.weight.values);
         let logits = match (tied, &head.linear.bias) {
             // A head tied to the embedding is stored once.
             (Some((image, _)), bias) => {

@@ -62,6 +62,18 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// The package's sampler is made for another device than the one that was asked for.
+    #[error(
+        "package {package}: its sampler is made for {made_for}, and {asked} is asked for: ask for {made_for}, or import the checkpoint with --device {asked}"
+    )]
+    MadeFor {
+        /// The package's name.
+        package: String,
+        /// What it is made for.
+        made_for: easel_package::Device,
+        /// What was asked for.
+        asked: Device,
+    },
     /// The memory limit leaves too little room, or the machine has too little.
     #[error("memory: {what} need {needed_mib} MiB, the limit is {limit_mib} MiB")]
     Memory {

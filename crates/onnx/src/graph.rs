@@ -1,6 +1,6 @@
 //! An ONNX file as a session on a device.
 
-use std::{num::NonZero, path::Path, sync::Arc, thread};
+use std::{num::NonZero, sync::Arc, thread};
 
 use easel_package::Package;
 use ort::{
@@ -27,6 +27,9 @@ pub(crate) struct Graph {
     output: &'static str,
 }
 
+/// Gives a graph to a session's builder.
+pub(crate) type Commit<'a> = dyn Fn(&mut SessionBuilder) -> ort::Result<Session> + 'a;
+
 /// What a graph must look like.
 pub(crate) struct Contract<const N: usize> {
     pub(crate) inputs: [Port; N],
@@ -43,19 +46,10 @@ impl Graph {
         operators: Option<Arc<OperatorDomain>>,
         contract: &Contract<N>,
     ) -> Result<Self, Error> {
-        options.check_threads()?;
-        let path = package.file(file)?;
-        // Weights too large for the file lie beside it, where ONNX Runtime finds them by itself.
-        let weights = format!("{file}.data");
-        if package.manifest().files.contains_key(&weights) {
-            package.file(&weights)?;
-        }
-        options.check_memory(format_args!("the weights of {file}"), weight_bytes(package, file))?;
-        let loader = Loader { runtime, file, path: &path, options, operators };
-        let (session, device) = loader.session()?;
+        let loader = Loader { runtime, file, options, operators, lean: false };
+        let (session, device) = loader.load(package)?;
         contract::check(file, "input", session.inputs(), &contract.inputs)?;
         contract::check(file, "output", session.outputs(), std::slice::from_ref(&contract.output))?;
-        tracing::info!(graph = file, device, threads = threads(options), "graph loaded");
         Ok(Self { file: file.into(), device, session, output: contract.output.name() })
     }
 
@@ -97,18 +91,38 @@ impl Graph {
     }
 }
 
-struct Loader<'a> {
-    runtime: &'a Runtime,
-    file: &'a str,
-    path: &'a Path,
-    options: &'a Options,
-    operators: Option<Arc<OperatorDomain>>,
+/// Makes sessions.
+pub(crate) struct Loader<'a> {
+    pub(crate) runtime: &'a Runtime,
+    /// What messages call the graph.
+    pub(crate) file: &'a str,
+    pub(crate) options: &'a Options,
+    pub(crate) operators: Option<Arc<OperatorDomain>>,
+    /// Takes no more of the GPU's memory than it is asked for, and, with [`Options::cuda_graphs`], can capture.
+    pub(crate) lean: bool,
 }
 
 impl Loader<'_> {
-    fn session(&self) -> Result<(Session, &'static str), Error> {
-        let cuda = || self.cuda().map(|session| (session, "cuda"));
-        let cpu = || self.cpu().map(|session| (session, "cpu"));
+    /// A session of the package's file, and where it runs: `cpu` or `cuda`.
+    pub(crate) fn load(&self, package: &Package) -> Result<(Session, &'static str), Error> {
+        self.options.check_threads()?;
+        let path = package.file(self.file)?;
+        // Weights too large for the file lie beside it, where ONNX Runtime finds them by itself.
+        let weights = format!("{}.data", self.file);
+        if package.manifest().files.contains_key(&weights) {
+            package.file(&weights)?;
+        }
+        let what = format_args!("the weights of {}", self.file);
+        self.options.check_memory(what, weight_bytes(package, self.file))?;
+        let (session, device) = self.session(&|builder| builder.commit_from_file(&path))?;
+        tracing::info!(graph = self.file, device, threads = threads(self.options), "graph loaded");
+        Ok((session, device))
+    }
+
+    /// A session of what `commit` gives to the builder.
+    pub(crate) fn session(&self, commit: &Commit<'_>) -> Result<(Session, &'static str), Error> {
+        let cuda = || self.cuda(commit).map(|session| (session, "cuda"));
+        let cpu = || self.cpu(commit).map(|session| (session, "cpu"));
         match self.options.device {
             Device::Cpu => cpu(),
             Device::Cuda => cuda(),
@@ -120,13 +134,13 @@ impl Loader<'_> {
         }
     }
 
-    fn cpu(&self) -> Result<Session, Error> {
+    fn cpu(&self, commit: &Commit<'_>) -> Result<Session, Error> {
         self.builder()
-            .and_then(|mut builder| builder.commit_from_file(self.path))
+            .and_then(|mut builder| commit(&mut builder))
             .map_err(|error| Error::Graph { file: self.file.into(), reason: error.to_string() })
     }
 
-    fn cuda(&self) -> Result<Session, Error> {
+    fn cuda(&self, commit: &Commit<'_>) -> Result<Session, Error> {
         let failed = |reason: String| Error::Device { device: Device::Cuda, file: self.file.into(), reason };
         if !has_cuda() {
             return Err(failed(
@@ -137,18 +151,15 @@ impl Loader<'_> {
         if let Some(mib) = self.options.memory_limit_mib {
             provider = provider.with_memory_limit(usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX));
         }
+        if self.lean {
+            provider = provider.with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
+            provider = provider.with_cuda_graph(self.options.cuda_graphs);
+        }
         let session = self.builder().and_then(|mut builder| {
             provider.register(&mut builder)?;
-            builder.commit_from_file(self.path)
+            commit(&mut builder)
         });
-        let session = session.map_err(|error| failed(error.to_string()))?;
-        if self.operators.is_some() {
-            tracing::info!(
-                graph = self.file,
-                "easel's own operators run on the cpu, the rest on cuda; tensors are copied between"
-            );
-        }
-        Ok(session)
+        session.map_err(|error| failed(error.to_string()))
     }
 
     fn builder(&self) -> ort::Result<SessionBuilder> {

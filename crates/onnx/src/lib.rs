@@ -19,6 +19,8 @@
 mod attend;
 mod clip;
 mod contract;
+mod device;
+mod engine;
 mod error;
 mod graph;
 mod image;
@@ -35,8 +37,9 @@ mod transformer;
 mod vector;
 
 pub use clip::Clip;
+pub use engine::Transformer;
 pub use error::Error;
 pub use image::{ImageDecoder, ImageEncoder};
 pub use options::{Device, Options, Precision};
 pub use runtime::Runtime;
-pub use transformer::{Prefix, Row, Transformer};
+pub use transformer::{Prefix, Row};

@@ -19,7 +19,7 @@ use crate::{
     text_encoder::TextEncoder,
 };
 
-/// One token for [`Transformer::step`].
+/// One token for [`crate::Transformer::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The sequence's place in the pool.
@@ -44,7 +44,7 @@ pub struct Prefix {
 
 /// The sampler's graph (contracts `easel.sampler/1` and `/2`) with the keys and values of a number of sequences.
 #[derive(Debug)]
-pub struct Transformer {
+pub(crate) struct Transformer {
     graph: Graph,
     /// Reads the text up to where the graph's own tokens begin.
     text_encoder: Option<TextEncoder>,
@@ -78,7 +78,12 @@ impl Transformer {
     ///
     /// # Errors
     /// The graph is damaged or not what the manifest says, the device cannot be had, or the memory limit is too small.
-    pub fn load(runtime: &Runtime, package: &Package, options: &Options, sequences: usize) -> Result<Self, Error> {
+    pub(crate) fn load(
+        runtime: &Runtime,
+        package: &Package,
+        options: &Options,
+        sequences: usize,
+    ) -> Result<Self, Error> {
         Self::load_with(runtime, package, options, sequences, sequences)
     }
 
@@ -86,7 +91,7 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Transformer::load`].
-    pub fn load_within(
+    pub(crate) fn load_within(
         runtime: &Runtime,
         package: &Package,
         options: &Options,
@@ -172,7 +177,7 @@ impl Transformer {
     ///
     /// # Errors
     /// A slot out of range, a prefix that has not been computed or that is itself read from a third slot, or no memory.
-    pub fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
+    pub(crate) fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
         let encoded = self.text_encoder.as_ref().map_or(0, TextEncoder::length);
         if let Some(prefix) = prefix.filter(|prefix| (prefix.length as usize) < encoded) {
             let expected = format_args!("at least {encoded}, a text that is encoded");
@@ -192,7 +197,7 @@ impl Transformer {
     /// # Errors
     /// A slot, token or position out of range, or a position that does not follow the slot's last one: then nothing was computed. A failure of ONNX
     /// Runtime: then the slots of these rows must be begun anew.
-    pub fn step(&mut self, rows: &[Row]) -> Result<&[f32], Error> {
+    pub(crate) fn step(&mut self, rows: &[Row]) -> Result<&[f32], Error> {
         for (i, row) in rows.iter().enumerate() {
             self.check_token(i, row)?;
         }
@@ -267,7 +272,7 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Transformer::step`] when the positions do not follow the slot's last one.
-    pub fn fill(&mut self, slot: usize, positions: Range<u32>) -> Result<(), Error> {
+    pub(crate) fn fill(&mut self, slot: usize, positions: Range<u32>) -> Result<(), Error> {
         let rows: Vec<Row> = positions.map(|position| Row { slot, token: 0, position, logits: false }).collect();
         let Geometry { layers, heads, head_width, .. } = self.geometry;
         let mut pool = self.pool();
@@ -287,23 +292,23 @@ impl Transformer {
     }
 
     /// The slots.
-    pub fn sequences(&self) -> usize {
+    pub(crate) fn sequences(&self) -> usize {
         self.pool().sequences()
     }
 
     /// Where the graph runs: `cpu` or `cuda`.
-    pub fn device(&self) -> &str {
+    pub(crate) fn device(&self) -> &str {
         self.graph.device()
     }
 
     /// Memory of a whole sequence's keys and values, and of what is shifted: of each layer only what its mask can see.
-    pub fn kv_bytes_per_sequence(&self) -> usize {
+    pub(crate) fn kv_bytes_per_sequence(&self) -> usize {
         let pool = self.pool();
         pool.layout().bytes(Part::Text).saturating_add(pool.layout().bytes(Part::Image))
     }
 
     /// Of that, the memory of a sequence that reads all of its text from another slot.
-    pub fn kv_bytes_per_candidate(&self) -> usize {
+    pub(crate) fn kv_bytes_per_candidate(&self) -> usize {
         self.pool().layout().bytes(Part::Image)
     }
 }

@@ -20,8 +20,8 @@ mod validate;
 pub use digest::sha256_hex;
 pub use error::Error;
 pub use manifest::{
-    AttentionGeometry, Decoder, Encoder, FileEntry, Grid, Guidance, Manifest, Padding, Preprocess, Ranker, RankerText,
-    Sampler, Sampling, ShiftGeometry, Size, Template, Text, TextEncoder, Ties,
+    AttentionGeometry, CUDA_CONTRACT, Decoder, Device, Encoder, FileEntry, Grid, Guidance, Manifest, Padding,
+    Preprocess, Ranker, RankerText, Sampler, Sampling, ShiftGeometry, Size, Template, Text, TextEncoder, Ties,
 };
 pub use package::{MANIFEST_FILE, Package};
 pub use validate::check_name;

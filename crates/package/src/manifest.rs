@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -167,12 +167,21 @@ impl Text {
 /// positions in every sequence; the input `ordinals` i64 \[n\], if the graph has it, counts the tokens before each in its own sequence; queries may have more
 /// heads than keys and values; image rows may end in tokens that are not drawn; and there may be token shifts and a text encoder. Where that gives embeddings,
 /// the graph has the input `embeddings` f32 \[n, embedding width\], which takes the place of the ids of text tokens; for image tokens it is 0.
+///
+/// Contract `easel.sampler.cuda/1` is for CUDA: attention is of stock operators, keys and values are tensors that the graph is given and changes in place. It
+/// has neither text encoder nor token shifts, and all else of `/2`. i64 inputs, for n tokens: `token_ids`, `positions`, `ordinals` (if the graph has it) and
+/// `logit_rows` \[m\] as above; `texts` \[n\], the place of the token's text; `firsts` \[n\], the position at which that text begins. A text is read once for
+/// a tile of r tokens: `tile_texts` \[g\], the text of each tile; `tile_rows` \[g, r\], its tokens; `row_cells` \[n\], where in `tile_rows` each token is.
+/// Image positions are read from p places, each by at most one token: `place_rows` \[p\], that token; `row_places` \[n\], each token's place. Of every layer l,
+/// f16 or f32: `text_keys.l`, `text_values.l` \[t, heads, entries, head_width\], and `image_keys.l`, `image_values.l` \[p, heads, entries, head_width\], or,
+/// where a token sees its column alone, `column_keys.l`, `column_values.l` \[p · columns, heads, entries, head_width\]; each comes back, at the same address, as
+/// the output of that name with `.next`. How many entries, and which of them a token writes and reads, is the graph's own affair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampler {
     /// The ONNX file.
     pub graph: String,
-    /// The contract between graph and engine: `easel.sampler/1` or `easel.sampler/2`.
+    /// The contract between graph and engine: `easel.sampler/1`, `easel.sampler/2` or [`CUDA_CONTRACT`].
     pub contract: String,
     /// Shape of the keys and values.
     pub attention: AttentionGeometry,
@@ -187,7 +196,34 @@ pub struct Sampler {
     pub text_encoder: Option<TextEncoder>,
 }
 
+/// The contract of samplers' graphs for CUDA.
+pub const CUDA_CONTRACT: &str = "easel.sampler.cuda/1";
+
+/// What a sampler's graph is made for. Pictures' and rankers' graphs run on both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The CPU, with Easel's own attention.
+    #[default]
+    Cpu,
+    /// NVIDIA's GPUs.
+    Cuda,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
 impl Manifest {
+    /// What the sampler's graph is made for, as its contract says.
+    pub fn device(&self) -> Device {
+        if self.sampler.contract == CUDA_CONTRACT { Device::Cuda } else { Device::Cpu }
+    }
+
     /// Image tokens of a row of the grid, those that are not drawn included.
     pub fn row_tokens(&self) -> usize {
         self.grid.columns as usize + self.sampler.row_end.len()

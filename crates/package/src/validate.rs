@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, path::Path};
 
-use crate::{Error, Guidance, Manifest, Padding, TextEncoder};
+use crate::{CUDA_CONTRACT, Error, Guidance, Manifest, Padding, TextEncoder};
 
 /// Ids before or behind a caption, or behind a row of the grid.
 const MOST_ADDED: usize = 1024;
@@ -124,8 +124,13 @@ impl Check<'_> {
     fn sampler(&self, m: &Manifest) -> Result<(), Error> {
         self.listed("sampler.graph", &m.sampler.graph, m)?;
         let contract = m.sampler.contract.as_str();
-        if !matches!(contract, "easel.sampler/1" | "easel.sampler/2") {
-            return self.fail("sampler.contract", "easel.sampler/1 or easel.sampler/2", contract);
+        if !matches!(contract, "easel.sampler/1" | "easel.sampler/2" | CUDA_CONTRACT) {
+            let expected = format_args!("easel.sampler/1, easel.sampler/2 or {CUDA_CONTRACT}");
+            return self.fail("sampler.contract", expected, contract);
+        }
+        if contract == CUDA_CONTRACT && (m.sampler.shift.is_some() || m.sampler.text_encoder.is_some()) {
+            let expected = "easel.sampler/2 (shift or text_encoder)";
+            return self.fail("sampler.contract", expected, contract);
         }
         self.second_contract(m)?;
         if m.text.padding == Padding::None && m.text.prefix.is_empty() && m.text.suffix.is_empty() {
@@ -155,7 +160,7 @@ impl Check<'_> {
             && sampler.row_end.is_empty()
             && sampler.shift.is_none()
             && sampler.text_encoder.is_none();
-        if first || sampler.contract == "easel.sampler/2" {
+        if first || sampler.contract != "easel.sampler/1" {
             return Ok(());
         }
         let expected = "easel.sampler/2 (text.padding none, row_end, shift or text_encoder)";

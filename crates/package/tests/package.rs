@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use easel_package::{
-    AttentionGeometry, Decoder, Error, Grid, Guidance, Manifest, Package, Padding, Sampler, Sampling, Size, Text,
-    TextEncoder, Ties,
+    AttentionGeometry, CUDA_CONTRACT, Decoder, Device, Error, Grid, Guidance, Manifest, Package, Padding, Sampler,
+    Sampling, ShiftGeometry, Size, Text, TextEncoder, Ties,
 };
 
 fn manifest() -> Manifest {
@@ -187,4 +187,17 @@ fn a_file_outside_of_the_folder_is_refused() {
         let message = Package::open(dir.path()).unwrap_err().to_string();
         assert!(message.ends_with(&format!("files: expected names without a folder, found {name:?}")), "{message}");
     }
+}
+
+#[test]
+fn a_samplers_contract_says_its_device() {
+    let dir = tempfile::tempdir().unwrap();
+    write_files(dir.path());
+    let mut m = manifest();
+    assert_eq!(m.device(), Device::Cpu);
+    m.sampler.contract = CUDA_CONTRACT.into();
+    assert_eq!(Package::seal(dir.path(), m.clone()).unwrap().manifest().device(), Device::Cuda);
+    m.sampler.shift = Some(ShiftGeometry { count: 1, width: 2 });
+    let message = Package::seal(dir.path(), m).unwrap_err().to_string();
+    assert!(message.contains("sampler.contract") && message.ends_with("found easel.sampler.cuda/1"), "{message}");
 }

@@ -67,6 +67,10 @@ impl Rotation {
 impl Transformer {
     pub(super) fn attention(&mut self, x: &Value, layer: &Layer) -> Result<Value, Error> {
         let [query, key, value] = self.query_key_value(x, &layer.attention)?;
+        if let Some(stock) = &mut self.stock {
+            let (graph, kind) = (&mut self.graph, (self.layers, layer.attention.mask));
+            return stock.attend(graph, &self.geometry, kind, [&query, &key, &value]);
+        }
         let mut attributes = self.attributes();
         let (mask, hidden) = (layer.attention.mask, layer.cross.is_some());
         attributes.push(("mask", Attribute::Text(mask.name())));
