@@ -104,7 +104,8 @@ fn transformer(
     tensors.ignore(|key| key.contains(".kv_cache."));
     let path = out.join(SAMPLER);
     let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph = sampler::build(Graph::new("sampler", options.weights, storage), &mut tensors, sizes)?;
+    let graph =
+        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, sizes)?;
     let projection = match sizes.condition {
         Condition::Classes(_) => None,
         Condition::Captions { length, width } => {
