@@ -111,14 +111,14 @@ impl Transformer {
         if sequences == 0 {
             return Err(Error::input("sequences", "at least 1", 0));
         }
+        let (file, weights) = (&package.manifest().sampler.graph, weights(package));
+        options.check_memory(format_args!("the weights of {file}"), weights)?;
         let mut transformer = Self::open(runtime, package, options)?;
-        let weights = weights(package);
         let each = transformer.kv_bytes_per_sequence() as u64;
         let fit = options.memory_limit_mib.map_or(sequences, |mib| {
             let fit = mib.saturating_mul(1 << 20).saturating_sub(weights) / each.max(1);
             sequences.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(least)
         });
-        let file = &package.manifest().sampler.graph;
         let what = format_args!("the weights of {file} and the keys and values of {fit} sequences");
         options.check_memory(what, each.saturating_mul(fit as u64).saturating_add(weights))?;
         transformer.pool().resize(fit);
