@@ -95,10 +95,10 @@ impl Stock {
 
         let queries = self.to_tiles(graph, g, &query, head_width)?;
         let scores = products(graph, &queries, &text_keys, true);
-        let of_texts = self.from_tiles(graph, g, &scores, &[-1, g.query_heads as i64, self.text.entries as i64])?;
+        let of_texts = self.rows_of_tiles(graph, g, &scores, &[-1, g.query_heads as i64, self.text.entries as i64])?;
         let queries = self.to_places(graph, g, &query, head_width)?;
         let scores = products(graph, &queries, &image_keys, true);
-        let of_images = self.from_places(graph, &scores, &[-1, g.query_heads as i64, image.entries as i64])?;
+        let of_images = self.rows_of_places(graph, &scores, &[-1, g.query_heads as i64, image.entries as i64])?;
 
         let along = [("axis", Attribute::Int(2))];
         let scores = graph.op("Concat", &[&of_texts, &of_images], &along);
@@ -111,10 +111,10 @@ impl Stock {
         let flat = [-1, (g.query_heads * head_width) as i64];
         let weights = self.to_tiles(graph, g, &of_texts, self.text.entries)?;
         let contexts = products(graph, &weights, &text_values, false);
-        let from_texts = self.from_tiles(graph, g, &contexts, &flat)?;
+        let from_texts = self.rows_of_tiles(graph, g, &contexts, &flat)?;
         let weights = self.to_places(graph, g, &of_images, image.entries)?;
         let contexts = products(graph, &weights, &image_values, false);
-        let from_images = self.from_places(graph, &contexts, &flat)?;
+        let from_images = self.rows_of_places(graph, &contexts, &flat)?;
         let from_images = graph.mul(&from_images, &self.of_image);
         Ok(graph.add(&from_texts, &from_images))
     }
@@ -129,7 +129,7 @@ impl Stock {
     }
 
     /// The way back, to rows of the axes `shape`.
-    fn from_tiles(&self, graph: &mut Graph, g: &Geometry, tiles: &Value, shape: &[i64]) -> Result<Value, Error> {
+    fn rows_of_tiles(&self, graph: &mut Graph, g: &Geometry, tiles: &Value, shape: &[i64]) -> Result<Value, Error> {
         let shared = (g.query_heads / g.heads) as i64;
         let width = shape.iter().skip(1).product::<i64>() / g.query_heads as i64;
         let tiles = graph.reshape(tiles, &[0, 0, -1, shared, width])?;
@@ -145,7 +145,7 @@ impl Stock {
     }
 
     /// The way back, to rows of the axes `shape`.
-    fn from_places(&self, graph: &mut Graph, places: &Value, shape: &[i64]) -> Result<Value, Error> {
+    fn rows_of_places(&self, graph: &mut Graph, places: &Value, shape: &[i64]) -> Result<Value, Error> {
         let places = graph.reshape(places, shape)?;
         Ok(graph.gather(&places, &self.row_places))
     }

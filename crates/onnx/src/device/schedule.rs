@@ -24,6 +24,9 @@ pub(super) struct Shape {
     pub(super) logits: usize,
 }
 
+/// An input's name, its shape, and where it starts.
+pub(super) type Input = (&'static str, Vec<i64>, usize);
+
 /// The inputs of a run, one behind the other in one buffer, so that they reach the device together.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
@@ -44,7 +47,7 @@ impl Shape {
     }
 
     /// Names, shapes and starts of the inputs, and where the last one ends.
-    pub(super) fn layout(&self) -> (Vec<(&'static str, Vec<i64>, usize)>, usize) {
+    pub(super) fn layout(&self) -> (Vec<Input>, usize) {
         let Self { rows, tiles, tile, places, logits } = *self;
         let [rows, tiles, tile, places, logits] = [rows, tiles, tile, places, logits].map(|size| size as i64);
         let mut end = 0;
