@@ -23,6 +23,7 @@ serve: onnxruntime ## run all five services in the foreground, the gateway on 12
 test: onnxruntime python families-python ## every test: Rust, Python, the recipe, other projects' models
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
+	tests/gpu/run --dry
 	PYTHONPATH=clients/python/src $(PY) -m pytest -q clients/python
 	PYTHONPATH=clients/python/src $(TOOLS)/recipe/bin/python -m pytest -q -rs models/scenes/recipe/tests models/scenes/evaluation/tests
 	OMP_NUM_THREADS=1 $(TOOLS)/recipe/bin/python -m pytest -q --disable-warnings tests/families
