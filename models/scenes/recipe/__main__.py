@@ -6,6 +6,7 @@ import tomllib
 import torch
 
 from . import clip, drawn, dvae, export, sheet, sweep, text, transformer
+from .canvas import use_config
 from .parallel import launch
 
 TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train}
@@ -24,6 +25,7 @@ def main():
     os.makedirs(arguments.work, exist_ok=True)
     with open(arguments.config, "rb") as file:
         config = tomllib.load(file)
+    use_config(config)
     if arguments.stage in TRAINING:
         launch(TRAINING[arguments.stage], config, arguments.work)
     else:

@@ -93,8 +93,10 @@ DETAILS = {
 
 
 @functools.lru_cache(None)
-def background(kind):
+def background(kind, width=SIDE, height=SIDE):
     """A place, a plain colour ("plain:red") or a soft gradient, as an RGBA picture."""
+    if (width, height) != (SIDE, SIDE):
+        return background(kind).resize((width, height), Image.BICUBIC)
     if kind in PLACES:
         image = _gradient(PLACES[kind])
         if kind in DETAILS:

@@ -69,7 +69,7 @@ def golden(config, path, sampler, text, dvae, ranker, ranker_text):
     greedy = sampler.sample(tokens, temperature=0)
     _, logits = sampler(tokens[:1], greedy[:1])
     scenes = [sample_train(rng) for _ in range(4)]
-    drawn, grid, size = pixels(scenes, config["scenes"]["scale"]), config["transformer"]["grid"], config["clip"]["image_size"]
+    drawn, grid, size = pixels(scenes), config["transformer"]["grid"], config["clip"]["image_size"]
     small = clip.preprocess(drawn, size)
     said = torch.from_numpy(ranker_text([caption(scene) for scene in scenes])).to(DEVICE)
     save_file({

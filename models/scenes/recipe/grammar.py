@@ -1,24 +1,16 @@
-"""The grammar of scenes: what a caption can ask for, and which combinations are never seen in training.
-
-All lengths are in a picture of 128 × 128; every sprite lies on multiples of 8 of it, so that it covers whole image tokens.
-"""
+"""The grammar of scenes: what a caption can ask for, and which combinations are never seen in training."""
 import zlib
 from dataclasses import dataclass, replace
 
 from .backgrounds import PLACES, PLAIN
 from .sprites import COLORS, OBJECTS, SHAPES, TEXTURES
 
-STEP = 16
 STYLES = ("", "sketch", "silhouette", "neon sign", "pixel art", "sticker")
-CORNERS = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1)}
-RELATIONS = {
-    "left": ((32, 64), (96, 64)), "right": ((96, 64), (32, 64)), "above": ((64, 32), (64, 96)), "below": ((64, 96), (64, 32))}
-COUNTS = {
-    2: ((32, 64), (96, 64)), 3: ((64, 32), (32, 96), (96, 96)), 4: ((32, 32), (96, 32), (32, 96), (96, 96)),
-    5: ((32, 32), (96, 32), (64, 64), (32, 96), (96, 96))}
-PART = 48  # the side of a sprite among several, in a corner or in one of two panels
-SIZES = {"small": 48, "": 80, "large": 112}
-CAMERAS = {"close-up": 160, "from above": 80, "in the distance": 32}
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
+RELATIONS = ("left", "right", "above", "below")
+COUNTS = (2, 3, 4, 5)
+SIZES = ("small", "", "large")
+CAMERAS = ("close-up", "from above", "in the distance")
 LIGHTS = ("lit from the left", "lit from the right", "at night")
 MADE = ("armchair", "vase", "teapot", "car", "boat", "house", "rocket", "guitar", "umbrella", "clock", "robot", "balloon", "bus")
 MATERIALS = (
@@ -38,7 +30,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """`kind` is one, count, relation, composite or panels; `soft` and `shift` are what the caption does not say.
+    """`kind` is one, count, relation, composite or panels; `soft` and `shift` (in steps of the layout) are what the caption does not say.
 
     Of two panels, the upper shows the thing as it is, and the lower the same thing in the style `panel`.
     """
@@ -85,7 +77,7 @@ def held_out(scene):
 
 def _shift(rng):
     """Most things are where they are expected."""
-    return rng.choices((-STEP, 0, STEP), (15, 70, 15))[0]
+    return rng.choices((-1, 0, 1), (15, 70, 15))[0]
 
 
 def _thing(rng, name, coloured, textured=0.0, size=""):
@@ -101,9 +93,9 @@ def _one(rng, name):
     thing = _thing(rng, name, 0.4, 0 if style else 0.16, rng.choice(("small", "large")) if view == "size" else "")
     fields = {"things": (thing,), "style": style}
     if view == "corner":
-        fields["corner"] = rng.choice(tuple(CORNERS))
+        fields["corner"] = rng.choice(CORNERS)
     elif view == "camera":
-        fields["camera"] = rng.choice(tuple(CAMERAS))
+        fields["camera"] = rng.choice(CAMERAS)
     if thing.size != "large" and view != "corner" and fields.get("camera") != "close-up":
         fields["shift"] = (_shift(rng), 0)
     if not style and not thing.texture and rng.random() < 0.22:
@@ -118,10 +110,10 @@ def sample(rng, kind=None):
     if kind == "one":
         fields = _one(rng, name)
     elif kind == "count":
-        fields = {"count": rng.choice(tuple(COUNTS)), "things": (_thing(rng, name, 0.4, 0.08),)}
+        fields = {"count": rng.choice(COUNTS), "things": (_thing(rng, name, 0.4, 0.08),)}
     elif kind == "relation":
         other = rng.choice([candidate for candidate in OBJECTS if candidate != name])
-        fields = {"things": tuple(_thing(rng, each, 0.4, 0.08) for each in (name, other)), "relation": rng.choice(tuple(RELATIONS))}
+        fields = {"things": tuple(_thing(rng, each, 0.4, 0.08) for each in (name, other)), "relation": rng.choice(RELATIONS)}
         fields["shift"] = (0, _shift(rng)) if fields["relation"] in ("left", "right") else (_shift(rng), 0)
     elif kind == "panels":
         fields = {"things": (_thing(rng, name, 0.3),), "panel": rng.choice(STYLES[1:])}

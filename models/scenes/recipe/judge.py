@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .alternatives import alternatives
-from .grammar import OWN_BACKGROUND, STEP
+from .grammar import OWN_BACKGROUND
 from .scenes import render
 
 SIDE = 64  # of the pictures that are compared
@@ -43,7 +43,7 @@ def shifts(scene):
     if scene.kind in ("count", "panels") or scene.corner or thing.size == "large" or scene.camera == "close-up":
         return [(0, 0)]
     upright = scene.kind == "relation" and scene.relation in ("left", "right")
-    return [(0, step) if upright else (step, 0) for step in (-STEP, 0, STEP)]
+    return [(0, step) if upright else (step, 0) for step in (-1, 0, 1)]
 
 
 def grounds(scene):

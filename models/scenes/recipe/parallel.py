@@ -6,6 +6,8 @@ import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
+from .canvas import use_config
+
 
 class Replicas:
     """The processes that train one model together; `rank` 0 reports and saves."""
@@ -52,6 +54,7 @@ class Replicas:
 def _worker(rank, stage, config, work, count, store):
     torch.set_num_threads(1)
     torch.manual_seed(rank)
+    use_config(config)
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)
     stage(config, work, Replicas(rank, count))
     distributed.destroy_process_group()

@@ -5,7 +5,7 @@ import textwrap
 from PIL import Image, ImageDraw
 
 from . import clip
-from .sprites import SIDE
+from .canvas import CANVAS
 from .sweep import Sampler
 
 CAPTIONS = (
@@ -21,13 +21,14 @@ CAPTIONS = (
 
 def write_sheet(images, captions, columns, path):
     """Pictures in rows, each with its caption below."""
-    rows, height = -(-len(images) // columns), SIDE + 32
-    sheet = Image.new("RGB", (columns * (SIDE + 6), rows * height), "white")
+    side = CANVAS.side
+    rows, height = -(-len(images) // columns), side + 32
+    sheet = Image.new("RGB", (columns * (side + 6), rows * height), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (image, words) in enumerate(zip(images, captions)):
-        x, y = i % columns * (SIDE + 6) + 3, i // columns * height
+        x, y = i % columns * (side + 6) + 3, i // columns * height
         sheet.paste(Image.fromarray(image), (x, y))
-        draw.multiline_text((x, y + SIDE + 1), "\n".join(textwrap.wrap(words, 22)[:3]), fill="black", font_size=10, spacing=0)
+        draw.multiline_text((x, y + side + 1), "\n".join(textwrap.wrap(words, 22)[:3]), fill="black", font_size=10, spacing=0)
     sheet.save(path)
 
 

@@ -10,6 +10,8 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from .canvas import CANVAS
+
 FONT = os.environ.get("EASEL_EMOJI_FONT", "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 SIDE = 128
 
@@ -169,7 +171,7 @@ def composite(name, material):
 def _pattern(texture):
     """Where a texture covers a 128 px square: 0 … 1."""
     y, x = np.mgrid[:SIDE, :SIDE]
-    band = SIDE / 6  # one image token of the smallest sprites
+    band = SIDE / CANVAS.layout.bands
     if texture == "striped":
         return (x // band % 2).astype(np.float32)
     if texture == "checkered":
@@ -269,7 +271,7 @@ def _sticker(source, size):
     return sticker
 
 
-@functools.lru_cache(12288)
+@functools.lru_cache(6144)
 def sprite(name, color, style, size, material="", texture="", light="", above=False):
     """The picture of one object, `size` pixels wide and, but from above, as high."""
     source = composite(name, material) if material else tint(name, color) if color else base(name)

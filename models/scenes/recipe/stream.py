@@ -13,8 +13,8 @@ from .scenes import pixels
 class Scenes(IterableDataset):
     """Batches (scenes, captions, pixels uint8 [n, side, side, 3]); the seed and the worker's number decide which."""
 
-    def __init__(self, batch, seed, scale=1, finish=None):
-        self.batch, self.seed, self.scale = batch, seed, scale
+    def __init__(self, batch, seed, finish=None):
+        self.batch, self.seed = batch, seed
         self.finish = finish or (lambda scenes, captions, images, rng: (captions, images))
 
     def __iter__(self):
@@ -22,7 +22,7 @@ class Scenes(IterableDataset):
         rng = random.Random(f"{self.seed} {worker.id if worker else 0}")
         while True:
             scenes = [sample_train(rng) for _ in range(self.batch)]
-            yield self.finish(scenes, [caption(scene, rng) for scene in scenes], pixels(scenes, self.scale), rng)
+            yield self.finish(scenes, [caption(scene, rng) for scene in scenes], pixels(scenes), rng)
 
 
 def _as_they_are(batch):
@@ -31,17 +31,16 @@ def _as_they_are(batch):
 
 def batches(config, batch, seed, finish=None):
     """An iterator over `Scenes`, drawn by `[scenes] workers` processes, or by this one."""
-    settings = config["scenes"]
-    workers = settings["workers"]
+    workers = config["scenes"]["workers"]
     options = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
-    return iter(DataLoader(Scenes(batch, seed, settings["scale"], finish), batch_size=None, num_workers=workers, collate_fn=_as_they_are, **options))
+    return iter(DataLoader(Scenes(batch, seed, finish), batch_size=None, num_workers=workers, collate_fn=_as_they_are, **options))
 
 
 def still(config, count, seed, kind=sample_train):
     """Scenes, canonical captions and pictures that stay the same: for checks."""
     rng = random.Random(seed)
     scenes = [kind(rng) for _ in range(count)]
-    return scenes, [caption(scene) for scene in scenes], pixels(scenes, config["scenes"]["scale"])
+    return scenes, [caption(scene) for scene in scenes], pixels(scenes)
 
 
 def detailed_crops(images, side, step, rng):

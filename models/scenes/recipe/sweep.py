@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from . import transformer
+from .canvas import use_config
 from .captions import caption
 from .dvae import load_codes
 from .grammar import sample_held, sample_train
@@ -38,7 +39,7 @@ def _tables(scenes, pictures):
 def ceiling(config, work, scenes):
     """True renders through the encoder and the decoder: what no sampler can be better than."""
     dvae, grid = load_codes(config, work), config["transformer"]["grid"]
-    painted = dvae.decode(dvae.encode(pixels(scenes, config["scenes"]["scale"])), grid)
+    painted = dvae.decode(dvae.encode(pixels(scenes)), grid)
     tables, *details = _tables(scenes, painted[:, None])
     return {"all right": np.mean([table.all() for table in tables]), "mean attribute": np.mean([table.mean() for table in tables])}, *details
 
@@ -113,6 +114,7 @@ def main():
     torch.set_num_threads(1)
     with open(arguments.config, "rb") as file:
         config = tomllib.load(file)
+    use_config(config)
     rng = random.Random(22)
     scenes = [(sample_train if arguments.seen else sample_held)(rng) for _ in range(arguments.captions)]
     if arguments.ceiling:

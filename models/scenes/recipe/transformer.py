@@ -16,9 +16,12 @@ from .dvae import Quantizer, load_codes
 from .grammar import sample_held, sample_train
 from .stream import batches, still
 from .text import SamplerText
-from .training import DEVICE, Muon, Run
+from .training import DEVICE, MIXED, Muon, Run
 
 RMS_EPSILON = 1.1920929e-07
+ACTIVATIONS = {
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu_squared": lambda x: F.relu(x).square()}  # So et al. 2021 (Primer): as good, and cheaper where there is no fast exponential
 
 
 def attention_mask(kind, text, grid, kernel):
@@ -78,13 +81,14 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, width, hidden):
+    def __init__(self, width, hidden, activation):
         super().__init__()
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
+        self.activate = ACTIVATIONS[activation]
 
     def forward(self, x):
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(self.activate(self.up(x)))
 
 
 class Layer(nn.Module):
@@ -94,7 +98,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(width, epsilon)
         self.attention = Attention(config, kind)
         self.mlp_norm = nn.LayerNorm(width, epsilon)
-        self.mlp = Mlp(width, config["mlp_width"])
+        self.mlp = Mlp(width, config["mlp_width"], config["activation"])
 
     def forward(self, x, cache=None):
         x = x + self.attention(self.attention_norm(x), cache)
@@ -200,8 +204,8 @@ def _losses_mixed(model, text, image, pads):
 
 
 def _mixed(model, text, image):
-    """On a GPU, with 16-bit products."""
-    with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+    """With 16-bit products where these are faster."""
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
         return model(text, image)
 
 
@@ -223,10 +227,24 @@ def _report(run, model, checks, pads, mean, batch):
         text=results["check"][0].item(), sequences=run.step * batch, a_second=run.rate(batch // run.replicas.count))
 
 
+def _compiled_losses(model, text, batch):
+    """`_losses_mixed` of the model, compiled: on a CPU as one function, if there is a compiler for C++."""
+    eager = functools.partial(_losses_mixed, model)
+    if DEVICE == "cuda":
+        return functools.partial(_losses_mixed, _compiled(model, batch))
+    forward = torch.compile(eager)
+    rows = torch.zeros(batch, model.text, dtype=torch.long), torch.zeros(batch, len(model.places()), dtype=torch.long)
+    try:
+        sum(forward(*rows, text.vocabulary)).backward()
+        model.zero_grad()
+        return forward
+    except Exception as error:  # whatever the compiler, or its lack, throws
+        print(f"the losses are not compiled: {repr(error)[:400]}", flush=True)
+        return eager
+
+
 def _compiled(model, batch):
-    """The compiled model; on a GPU with attention that skips blocks, if that can be had and gives the same logits."""
-    if DEVICE != "cuda":
-        return torch.compile(model)
+    """The compiled model, with attention that skips blocks, if that can be had and gives the same logits."""
     rows = [torch.randint(0, size, (batch, length), device=DEVICE) for size, length in (
         (model.text_embedding.num_embeddings, model.text), (len(model.digits), len(model.places())))]
     with torch.no_grad():
@@ -266,14 +284,15 @@ def train(config, work, replicas):
     torch.manual_seed(1000 * run.step + replicas.rank)
     nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length, device=DEVICE), settings["batch"]
     stream = batches(config, batch, f"transformer {replicas.rank} {run.step}")
-    checks, mean, forward = _checks(config, text, dvae), None, _compiled(model, batch) if settings["compile"] else model
+    checks, mean = _checks(config, text, dvae), None
+    forward = _compiled_losses(model, text, batch) if settings["compile"] else functools.partial(_losses_mixed, model)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
         captions, images = next(stream)
         tokens = torch.from_numpy(text(captions)).to(DEVICE)
         tokens = torch.where(torch.rand(batch, 1, device=DEVICE) < settings["caption_dropout"], nothing, tokens)
         codes = dvae.encode(images)
-        text_loss, image_loss = _losses_mixed(forward, tokens, codes, text.vocabulary)
+        text_loss, image_loss = forward(tokens, codes, text.vocabulary)
         (image_loss + text_loss / 8).backward()
         replicas.average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(others, 1.0)
