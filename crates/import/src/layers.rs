@@ -51,6 +51,8 @@ pub(crate) enum Activation {
     QuickGelu,
     /// x · σ(x).
     Silu,
+    /// max(x, 0)² (So et al. 2021, Primer).
+    ReluSquared,
 }
 
 impl Graph {
@@ -119,6 +121,10 @@ impl Graph {
             Activation::Silu => {
                 let gate = self.op("Sigmoid", &[x], &[]);
                 self.mul(x, &gate)
+            }
+            Activation::ReluSquared => {
+                let positive = self.op("Relu", &[x], &[]);
+                self.mul(&positive, &positive)
             }
         })
     }

@@ -3,6 +3,8 @@ import argparse
 import os
 import pathlib
 
+from recipe import canvas
+
 from . import captions, ceiling, classification, commands, completion, report, service
 from .store import Store
 
@@ -41,6 +43,8 @@ def main():
     if set(wanted) & set(PARTS):
         with service.suite(options.easel, options.package, options.threads, store.path("service.log")) as target:
             suite = service.Service(target)
+            grid = suite.package.grid
+            canvas.use(grid.rows, suite.package.image_height // grid.rows)
             store.write("package", {
                 "name": suite.package.name, "version": suite.package.version, "digest": suite.package.digest,
                 "defaults": suite.defaults(), "grid": [suite.package.grid.rows, suite.package.grid.columns],

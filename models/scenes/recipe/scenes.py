@@ -29,7 +29,7 @@ def placements(scene):
     return [(thing, style, layout.cameras.get(scene.camera) or layout.sizes[thing.size], 0, 0)]
 
 
-def _corner(place, shift, size):
+def corner(place, shift, size):
     """Where a sprite begins, on whole tokens: a length of the layout."""
     layout = CANVAS.layout
     centre = (layout.near, layout.middle, layout.far)[place + 1] + shift * layout.step
@@ -53,7 +53,7 @@ def render(scene):
     light = scene.light if scene.light != "at night" else ""
     for thing, style, size, column, row in placements(scene):
         picture = sprite(thing.name, thing.color, style, px(size), scene.material, thing.texture, light, scene.camera == "from above")
-        left, top = (px(_corner(place, shift, size)) for place, shift in zip((column, row), scene.shift))
+        left, top = (px(corner(place, shift, size)) for place, shift in zip((column, row), scene.shift))
         top += (px(size) - picture.height) // 2
         if left < 0 or top < 0:
             picture = picture.crop((max(0, -left), max(0, -top), picture.width, picture.height))

@@ -11,22 +11,23 @@ from harness import needs_font
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from recipe.alternatives import alternatives
+from recipe.canvas import use
 from recipe.grammar import Scene, Thing, sample, sample_held
 from recipe.judge import judge
-from recipe.scenes import pixels
+from recipe.scenes import corner, pixels, placements
 
 pytestmark = needs_font
 
 KINDS = ("one", "relation", "count", "composite", "panels")
 SCENES = {
     "texture": Scene("one", (Thing("balloon", "purple", "", "striped"),), background="in the desert"),
-    "light": Scene("one", (Thing("house"),), light="lit from the left", shift=(16, 0)),
+    "light": Scene("one", (Thing("house"),), light="lit from the left", shift=(1, 0)),
     "night": Scene("one", (Thing("penguin"),), background="in the snow", light="at night"),
     "close-up": Scene("one", (Thing("strawberry"),), camera="close-up", soft=2),
     "from above": Scene("one", (Thing("car", "red"),), camera="from above", background="at the beach"),
-    "in the distance": Scene("one", (Thing("boat"),), camera="in the distance", shift=(-16, 0)),
+    "in the distance": Scene("one", (Thing("boat"),), camera="in the distance", shift=(-1, 0)),
     "panels": Scene("panels", (Thing("cat"),), panel="sketch", soft=1),
-    "relation": Scene("relation", (Thing("house", "blue"), Thing("apple", "red", "", "dotted")), relation="left", shift=(0, 16)),
+    "relation": Scene("relation", (Thing("house", "blue"), Thing("apple", "red", "", "dotted")), relation="left", shift=(0, 1)),
     "composite": Scene("composite", (Thing("armchair"),), material="avocado"),
     "count": Scene("count", (Thing("frog", "green"),), count=3, background="plain:white"),
 }
@@ -50,7 +51,7 @@ def test_random_scenes_of_every_kind_are_all_right(kind):
 
 
 def test_what_the_caption_leaves_open_does_not_matter_unless_asked_for():
-    scene, other = Scene("one", (Thing("cat"),)), Scene("one", (Thing("cat"),), soft=3, shift=(16, 0))
+    scene, other = Scene("one", (Thing("cat"),)), Scene("one", (Thing("cat"),), soft=3, shift=(1, 0))
     assert judge(pixels([other]), scene)["object"].all()
     exact = judge(pixels([scene, other]), scene, exact=True)
     assert exact["place"].tolist() == [True, False] and exact["ground"].tolist() == [True, False]
@@ -79,6 +80,23 @@ def test_noise_is_borne_and_gray_is_not():
         assert not all(right.all() for right in judge(gray, scene).values()), scene
 
 
-def test_pictures_of_twice_the_size_are_judged_alike():
-    scene = SCENES["relation"]
-    assert all(right.all() for right in judge(pixels([scene], 2), scene).values())
+@pytest.mark.parametrize("cells, side", [(12, 16), (32, 8)])
+def test_pictures_of_other_measures_are_judged_alike(cells, side):
+    use(cells, side)
+    try:
+        for scene in SCENES.values():
+            assert pixels([scene]).shape == (1, cells * side, cells * side, 3)
+            assert all(right.all() for right in judge(pixels([scene]), scene).values()), scene
+    finally:
+        use(16, 8)
+
+
+@pytest.mark.parametrize("cells", [12, 16])
+def test_sprites_lie_on_whole_tokens(cells):
+    use(cells, 8)
+    try:
+        for scene in SCENES.values():
+            for _, _, size, *place in placements(scene):
+                assert size % 8 == 0 and all(corner(each, shift, size) % 8 == 0 for each, shift in zip(place, scene.shift))
+    finally:
+        use(16, 8)
