@@ -5,13 +5,13 @@ import tomllib
 
 import torch
 
-from . import clip, drawn, dvae, export, sheet, sweep, text, transformer
+from . import clip, drawn, dvae, export, package, sheet, sweep, text, transformer
 from .canvas import use_config
 from .parallel import launch
 
 TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train}
 STAGES = {
-    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random}
+    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random, "from-package": None}
 
 
 def main():
@@ -19,6 +19,7 @@ def main():
     parser.add_argument("stage", choices=[*TRAINING, *STAGES])
     parser.add_argument("--config", required=True)
     parser.add_argument("--work", required=True)
+    parser.add_argument("--package", help="the package whose weights from-package starts from")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -28,6 +29,8 @@ def main():
     use_config(config)
     if arguments.stage in TRAINING:
         launch(TRAINING[arguments.stage], config, arguments.work)
+    elif arguments.stage == "from-package":
+        package.start(config, arguments.work, arguments.package or parser.error("from-package needs --package"))
     else:
         STAGES[arguments.stage](config, arguments.work)
 

@@ -20,7 +20,7 @@ from .drawn import load_drawn
 from .dvae import load_codes
 from .stream import batches, still
 from .text import RankerText
-from .training import DEVICE, Muon, Run
+from .training import DEVICE, MIXED, Muon, Run
 
 
 class Attention(nn.Module):
@@ -99,19 +99,23 @@ class Clip(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def encode_image(self, x):
-        return F.normalize(self.visual(x), dim=-1)
+        return F.normalize(self.visual(x).float(), dim=-1)
 
     def encode_text(self, tokens):
         """The end token has the highest id, so its place is the arg max."""
         x = self.transformer(self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]])
         ends = x[torch.arange(len(x), device=x.device), tokens.argmax(-1)]
-        return F.normalize(self.ln_final(ends) @ self.text_projection, dim=-1)
+        return F.normalize((self.ln_final(ends) @ self.text_projection).float(), dim=-1)
+
+
+def shrink(images, size):
+    """uint8 pictures [n, h, w, 3] → Pillow's bicubic resize → uint8 [n, size, size, 3]."""
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.BICUBIC)) for image in images])
 
 
 def preprocess(images, size):
-    """uint8 pictures [n, h, w, 3] → Pillow's bicubic resize → −1 … 1 (mean and std 0.5)."""
-    small = np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.BICUBIC)) for image in images])
-    return (torch.from_numpy(small).to(DEVICE).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    """uint8 pictures [n, h, w, 3] → −1 … 1 (mean and std 0.5) at the ranker's size."""
+    return (torch.from_numpy(shrink(images, size)).to(DEVICE).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
 def other_scene(scene, rng):
@@ -145,13 +149,17 @@ def _damage(codes, codebook):
 
 
 class Pairs:
-    """Batches of pictures and captions: drawn scenes, some seen through the autoencoder, and the sampler's own pictures."""
+    """Batches of pictures, as the ranker sees them, and captions: drawn scenes, some seen through the autoencoder, and the sampler's own pictures."""
 
     def __init__(self, config, work, seed):
-        self.settings, self.grid = config["clip"]["train"], config["transformer"]["grid"]
+        self.settings, self.grid, self.size = config["clip"]["train"], config["transformer"]["grid"], config["clip"]["image_size"]
         self.dvae, self.rng = load_codes(config, work), random.Random(seed)
         self.fresh = batches(config, self.settings["batch"] - self.settings["drawn"], seed, _with_others)
         self.drawn = load_drawn(work)
+        self.painted = [np.concatenate([self._paint(part) for part in side.to(DEVICE).split(32)]) for side in self.drawn.tokens]
+
+    def _paint(self, tokens):
+        return shrink(self.dvae.decode(tokens, self.grid), self.size)
 
     def __next__(self):
         """(pictures, captions, captions that differ in one attribute, pictures that suit the first captions less)"""
@@ -159,14 +167,12 @@ class Pairs:
         captions, others, images = next(self.fresh)
         codes = self.dvae.encode(images[:coded])
         chosen = [self.rng.randrange(len(self.drawn)) for _ in range(settings["drawn"])]
-        own, other = (self.drawn.tokens[side][chosen].to(DEVICE) for side in (0, 1))
-        tokens = torch.cat([codes, own, other, _damage(codes[: settings["damaged"]], self.dvae.quantizer.size)])
-        painted = self.dvae.decode(tokens, self.grid)
-        images[:coded] = painted[:coded]
-        mine, theirs, spoilt = np.split(painted[coded:], (len(chosen), 2 * len(chosen)))
+        seen = self._paint(torch.cat([codes, _damage(codes[: settings["damaged"]], self.dvae.quantizer.size)]))
+        mine, theirs = (side[chosen] for side in self.painted)
         pairs = [self.drawn.captions(i, self.rng) for i in chosen]
         captions, others = captions + [pair[0] for pair in pairs], others + [pair[1] for pair in pairs]
-        return np.concatenate([images, mine]), captions, others, np.concatenate([theirs, spoilt])
+        images = [seen[:coded], shrink(images[coded:], self.size), mine]
+        return np.concatenate(images), captions, others, np.concatenate([theirs, seen[coded:]])
 
 
 def _with_others(scenes, captions, images, rng):
@@ -189,8 +195,9 @@ def train(config, work, replicas):
         run.rates(settings["warmup"], settings["decay"])
         images, captions, other_captions, worse = next(pairs)
         captions = captions + other_captions
-        seen = model.encode_image(preprocess(np.concatenate([images, worse]), size))
-        said = model.encode_text(torch.from_numpy(text(captions)).to(DEVICE))
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
+            seen = model.encode_image(preprocess(np.concatenate([images, worse]), size))
+            said = model.encode_text(torch.from_numpy(text(captions)).to(DEVICE))
         logits = seen @ said.T * model.logit_scale.clamp(max=4.6).exp()
         same = torch.tensor([[captions[i] == captions[j] and i != j for j in range(2 * batch)] for i in range(batch)], device=DEVICE)
         logits = torch.cat([logits[:batch].masked_fill(same, -1e4), logits[batch:]])

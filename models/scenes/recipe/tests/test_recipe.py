@@ -1,13 +1,22 @@
 """The recipe from its first stage to a served package, with tiny.toml: what it learns falls, what is stopped goes on, and what is served
 gives the numbers of the recipe's own code."""
 
+import pathlib
+import sys
 import tarfile
+import tomllib
 
 import pytest
+import torch
 from easel.v1 import decoder_pb2, decoder_pb2_grpc, ranker_pb2, ranker_pb2_grpc, sampler_pb2, sampler_pb2_grpc, types_pb2
 from PIL import Image
 
-from harness import easel, needs_font, read_tensors, reports, rows, run, run_all, service, start, stop
+from harness import CONFIG, easel, needs_font, read_tensors, reports, rows, run, run_all, service, start, stop
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+import recipe.package
+from recipe import dvae, transformer
 
 pytestmark = needs_font
 
@@ -83,6 +92,18 @@ def test_the_export_is_a_package_that_draws(work):
     easel("generate", "a red car on the beach", "--package", work / "package", "--candidates", "2", "--seed", "1", "--out", work / "drawn", "--no-preview")
     pictures = list((work / "drawn").glob("*-seed*.png"))
     assert [Image.open(picture).size for picture in pictures] == [(128, 128)] * 2
+
+
+def test_training_goes_on_from_a_package(work, package, tmp_path):
+    with open(CONFIG, "rb") as file:
+        config = tomllib.load(file)
+    recipe.package.start(config, tmp_path, package)
+    rows, images = torch.arange(24)[None], torch.arange(64)[None] % 200
+    expected, found = (transformer.load(config, each)[0](rows, images)[1] for each in (work, tmp_path))
+    assert torch.allclose(expected, found, atol=1e-3)
+    codes = torch.arange(128).view(2, 8, 8) % 200
+    painted = [dvae.load_codes(config, each).decoder(codes) for each in (work, tmp_path)]
+    assert torch.allclose(*painted, atol=1e-3)
 
 
 def test_all_stages_are_run_within_a_time_and_what_is_there_is_packed(work, tmp_path):

@@ -1,0 +1,111 @@
+"""A package's weights as the recipe's own, to go on training from what is shipped.
+
+The importer folds what it can: factors and norms of the autoencoder into its convolutions, rows and columns into one table of positions, digits
+into the codes' embeddings; and what only training needs, the text's head, is not in a package: it is learnt anew. The ranker starts anew too.
+"""
+import os
+import shutil
+
+import numpy as np
+import torch
+
+from . import transformer
+from .dvae import Dvae
+
+NUMBERS = {1: np.float32, 7: np.int64, 10: np.float16}  # ONNX's TensorProto.DataType
+FILES = ("tokenizer.json", "ranker_tokenizer.json", "words.txt")
+
+
+def _varint(data, start):
+    value, shift = 0, 0
+    while True:
+        byte = data[start]
+        value, shift, start = value | (byte & 127) << shift, shift + 7, start + 1
+        if byte < 128:
+            return value, start
+
+
+def _fields(data):
+    """The fields of a protobuf message: (number, an integer or the bytes)."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        if key & 7 == 0:
+            value, at = _varint(data, at)
+        else:
+            size, at = _varint(data, at) if key & 7 == 2 else (8 if key & 7 == 1 else 4, at)
+            value, at = data[at : at + size], at + size
+        yield key >> 3, value
+
+
+def _sizes(values):
+    """A repeated integer, packed or not."""
+    for value in values:
+        if isinstance(value, int):
+            yield value
+            continue
+        at = 0
+        while at < len(value):
+            size, at = _varint(value, at)
+            yield size
+
+
+def _tensor(data):
+    """A TensorProto: its name and its numbers."""
+    fields = list(_fields(data))
+    shape = list(_sizes(value for number, value in fields if number == 1))
+    one = dict(fields)
+    if one.get(2) not in NUMBERS or 9 not in one:
+        return None, None
+    return bytes(one[8]).decode(), torch.from_numpy(np.frombuffer(one[9], NUMBERS[one[2]]).reshape(shape).copy())
+
+
+def read_graph(path):
+    """The tensors of an ONNX file that lie within it."""
+    with open(path, "rb") as file:
+        model = memoryview(file.read())
+    graph = next(value for number, value in _fields(model) if number == 7)
+    tensors = dict(_tensor(value) for number, value in _fields(graph) if number == 5)
+    return {name: tensor.float() for name, tensor in tensors.items() if name and tensor.is_floating_point()}
+
+
+def _sampler(model, tensors):
+    """The state of a transformer with the package's weights."""
+    state = model.state_dict()
+    for name in state:
+        if name in tensors:
+            state[name] = tensors[name].mT if tensors[name].ndim == 2 and name.startswith("layers.") else tensors[name]
+    text, places = tensors["position"].split([model.text, len(model.places())])
+    places = places.view(*model.grid, -1)
+    state["text_position.weight"], state["code_embedding.weight"] = text, tensors["image_embedding.weight"]
+    state["row_position.weight"], state["column_position.weight"] = places[:, 0], places[0] - places[0, :1]
+    state["digit_embedding.weight"].zero_()
+    state["image_bias"], state["text_head.weight"] = tensors["image_head.bias"], tensors["text_embedding.weight"].clone()
+    return state
+
+
+def _autoencoder(model, tensors):
+    state = model.state_dict()
+    for name in state:
+        if name in tensors:
+            state[name] = tensors[name]
+        elif name.endswith((".norm.weight", ".scale")):
+            state[name].fill_(1)
+        elif name.endswith(".norm.bias"):
+            state[name].zero_()
+    return state
+
+
+def start(config, work, package):
+    """Write the state from which `transformer` and `decoder` go on; the codes stay as they are."""
+    for name in FILES:
+        shutil.copy(os.path.join(package, name), work)
+    graphs = {name: read_graph(os.path.join(package, f"{name}.onnx")) for name in ("sampler", "encoder", "decoder")}
+    state = _autoencoder(Dvae(config["dvae"]), {**graphs["encoder"], **graphs["decoder"]})
+    kept = {"step": 0, "seconds": 0.0}
+    decoder = {name.removeprefix("decoder."): tensor for name, tensor in state.items() if name.startswith("decoder.")}
+    model, _ = transformer.build(config, work)
+    torch.save({**kept, "model": state}, os.path.join(work, "codes.pt"))
+    torch.save({**kept, "decoder": decoder}, os.path.join(work, "decoder.pt"))
+    torch.save({**kept, "model": _sampler(model.cpu(), graphs["sampler"])}, os.path.join(work, "transformer.pt"))
+    print(f"{package}: what it holds is in {work}", flush=True)
