@@ -22,7 +22,7 @@ CAPTIONS = [[START, 5, 9, 33, END], [START, 71, 11, 119, 98, 13, 44, 8, 15]]
 REAL = dict(image_tokens_per_dim=32, text_seq_length=128, vocab_size=16384 + 128, image_vocab_size=8192)
 
 
-def model(sandwich: bool, **sizes: int) -> torch.nn.Module:
+def model(sandwich: bool, **sizes: int | str) -> torch.nn.Module:
     """Random weights, of which every one counts and which decide."""
     from rudalle.dalle.model import DalleModel
 
@@ -98,9 +98,9 @@ def generate(dalle: torch.nn.Module, monkeypatch, caption: list[int], seed: int 
     return vae.tokens[0].tolist()
 
 
-@pytest.mark.parametrize(("sandwich", "wavelets"), [(True, False), (False, True)])
-def test_tokens_and_pixels_are_equal(sandwich: bool, wavelets: bool, tmp_path: Path, monkeypatch):
-    dalle, vae = model(sandwich), autoencoder(wavelets)
+@pytest.mark.parametrize(("sandwich", "wavelets", "version"), [(True, False, "v3"), (False, True, "v3"), (True, False, "v2")])
+def test_tokens_and_pixels_are_equal(sandwich: bool, wavelets: bool, version: str, tmp_path: Path, monkeypatch):
+    dalle, vae = model(sandwich, hf_version=version), autoencoder(wavelets)
     package = served.imported(save(dalle, vae, wavelets, tmp_path / "checkpoint"), tmp_path / "package")
     with served.suite(package) as suite:
         for caption in CAPTIONS:
@@ -116,9 +116,10 @@ def test_tokens_and_pixels_are_equal(sandwich: bool, wavelets: bool, tmp_path: P
         hold_pixels(made.pixels, vae.decode(torch.tensor([made.tokens])), down=True)
 
 
-def test_tokens_are_equal_at_the_real_geometry(tmp_path: Path):
+@pytest.mark.parametrize("version", ["v3", "v2"])
+def test_tokens_are_equal_at_the_real_geometry(version: str, tmp_path: Path):
     """Of the last rows, where every mask has all its cells; the rows before are given."""
-    dalle = model(True, **REAL)
+    dalle = model(True, **REAL, hf_version=version)
     checkpoint = save(dalle, autoencoder(False, REAL["image_vocab_size"]), False, tmp_path / "checkpoint")
     package = served.imported(checkpoint, tmp_path / "package")
     caption, cells, words = [START, 700, 16000, 5, END], 32 * 32, REAL["vocab_size"]
@@ -151,8 +152,23 @@ def test_texts_and_defaults_are_the_originals(tmp_path: Path):
     assert [manifest["sampling"][name] for name in ("temperature", "top_k", "top_p")] == [1.0, CODES, pytest.approx(0.995)]
 
 
-def test_a_model_of_version_2_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("told", ["mask", "name", "configuration"])
+def test_a_model_of_version_2_is_known(told: str, tmp_path: Path):
+    """By the mask that the package saves, by the file's name where there is none, and by what is said in spite of both."""
+    dalle = model(True, hf_version="v2" if told == "mask" else "v3")
+    folder = save(dalle, autoencoder(False), False, tmp_path / "checkpoint")
+    if told == "name":
+        kept = {key: value for key, value in dalle.state_dict().items() if not key.endswith("_mask")}
+        torch.save(kept, folder / "pytorch_model_v2.bin")
+        (folder / "pytorch_model_v3.bin").unlink()
+    if told == "configuration":
+        (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4, "hf_version": "v2"}))
+    text = json.loads((served.imported(folder, tmp_path / "package") / "manifest.json").read_text())["text"]
+    assert (text["prefix"], text["length"]) == ([START], LENGTH + 1)
+
+
+def test_a_version_that_nobody_knows_is_refused(tmp_path: Path):
     folder = save(model(True), autoencoder(False), False, tmp_path / "checkpoint")
-    (folder / "pytorch_model_v3.bin").rename(folder / "pytorch_model_v2.bin")
-    with pytest.raises(AssertionError, match="hf_version: expected v3"):
+    (folder / "config.json").write_text(json.dumps({"hf_version": "v1"}))
+    with pytest.raises(AssertionError, match='hf_version: expected "v2" or "v3", found "v1"'):
         served.imported(folder, tmp_path / "package")

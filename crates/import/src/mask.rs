@@ -16,6 +16,8 @@ pub enum Mask {
     AxialRow,
     /// A square with the position in its last corner (dalle-pytorch).
     Corner,
+    /// A square around the position on a grid whose opposite edges meet (ruDALL-E's version 2).
+    Torus,
 }
 
 impl Mask {
@@ -28,6 +30,7 @@ impl Mask {
             Self::Conv => "conv",
             Self::AxialRow => "axial_row",
             Self::Corner => "corner",
+            Self::Torus => "torus",
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Reads {
     /// A key and a value of one position of one layer.
     position_bytes: u64,
     text_length: u64,
-    columns: u64,
+    grid: [u64; 2],
 }
 
 impl Reads {
@@ -46,7 +46,7 @@ impl Reads {
             masks: graph.node.iter().filter_map(mask).collect(),
             position_bytes: 2 * u64::from(attention.heads) * u64::from(attention.head_width) * number_bytes,
             text_length: u64::from(manifest.text.length),
-            columns: manifest.row_tokens() as u64,
+            grid: [u64::from(manifest.grid.rows), manifest.row_tokens() as u64],
         })
     }
 
@@ -60,7 +60,7 @@ impl Reads {
     pub fn step_bytes(&self, position: u32, batch: usize, captions: usize) -> u64 {
         let cell = u64::from(position).checked_sub(self.text_length);
         let text = cell.map_or(u64::from(position) + 1, |_| self.text_length);
-        let image = |&(mask, kernel): &(Mask, u64)| cell.map_or(0, |cell| seen(mask, kernel, self.columns, cell));
+        let image = |&(mask, kernel): &(Mask, u64)| cell.map_or(0, |cell| seen(mask, kernel, self.grid, cell));
         let image: u64 = self.masks.iter().map(image).sum();
         let positions = self.masks.len() as u64 * text * captions as u64 + image * batch as u64;
         self.weight_bytes + positions * self.position_bytes
@@ -68,7 +68,7 @@ impl Reads {
 }
 
 /// Image positions that the cell sees, itself included.
-fn seen(mask: Mask, kernel: u64, columns: u64, cell: u64) -> u64 {
+fn seen(mask: Mask, kernel: u64, [rows, columns]: [u64; 2], cell: u64) -> u64 {
     let (row, column) = (cell / columns, cell % columns);
     let half = kernel / 2;
     match mask {
@@ -82,6 +82,12 @@ fn seen(mask: Mask, kernel: u64, columns: u64, cell: u64) -> u64 {
             let right = half.min(columns - 1 - column);
             half.min(row) * (left + 1 + right) + left + 1
         }
+        Mask::Torus => {
+            let first = row.saturating_sub(half);
+            let over = (row + half + 1).saturating_sub(rows).min(first);
+            let own = half.min(column) + 1 + (column + half + 1).saturating_sub(columns);
+            (over + row - first) * (2 * half + 1).min(columns) + own.min(column + 1)
+        }
     }
 }
 
@@ -89,7 +95,7 @@ fn mask(node: &NodeProto) -> Option<(Mask, u64)> {
     let attribute = |name: &str| node.attribute.iter().find(|attribute: &&AttributeProto| attribute.name == name);
     let is_attention = node.domain == EASEL_DOMAIN && node.op_type == "Attention";
     let name = attribute("mask").filter(|_| is_attention)?.s.as_deref()?;
-    let all = [Mask::Full, Mask::Row, Mask::Column, Mask::Conv, Mask::AxialRow, Mask::Corner];
+    let all = [Mask::Full, Mask::Row, Mask::Column, Mask::Conv, Mask::AxialRow, Mask::Corner, Mask::Torus];
     let mask = all.into_iter().find(|mask| mask.name().as_bytes() == name)?;
     let kernel = attribute("kernel").and_then(|kernel| kernel.i).unwrap_or(1);
     Some((mask, kernel.unsigned_abs()))
@@ -179,7 +185,11 @@ mod tests {
         assert_eq!(keys(16 + 14, 1, 1), 4 * 16 + (7 + 3 + 5 + 15));
         assert_eq!(keys(16 + 14, 8, 1), 4 * 16 + 8 * (7 + 3 + 5 + 15));
         assert_eq!(keys(16 + 14, 8, 8), 8 * (4 * 16 + (7 + 3 + 5 + 15)));
-        assert_eq!(seen(Mask::Corner, 3, 6, 14), 9);
-        assert_eq!(seen(Mask::AxialRow, 1, 6, 14), 3);
+        assert_eq!(seen(Mask::Corner, 3, [6, 6], 14), 9);
+        assert_eq!(seen(Mask::AxialRow, 1, [6, 6], 14), 3);
+        assert_eq!(seen(Mask::Torus, 3, [6, 6], 14), 5);
+        assert_eq!(seen(Mask::Torus, 3, [6, 6], 11), 3 + 3);
+        assert_eq!(seen(Mask::Torus, 3, [6, 6], 35), 2 * 3 + 3);
+        assert_eq!(seen(Mask::Torus, 7, [6, 6], 14), 15);
     }
 }

@@ -25,15 +25,36 @@ const ENDS: [(&str, u64); 2] = [("<BOS>", 2), ("<EOS>", 3)];
 /// The published models of this width have 16 heads, the others heads of 64; the weights do not tell.
 const WIDE: [usize; 2] = [2048, 16];
 const HEAD_WIDTH: usize = 64;
+/// Side of the square that the last layer sees.
+const KERNEL: usize = 11;
+
+/// What the package calls `hf_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    /// Malevich v2, Emojich: one more token before the caption, of which the masks know nothing, so that the last text position is an image's to them; and
+    /// the last layer's square goes on at the opposite edge.
+    Two,
+    Three,
+}
+
+impl Version {
+    /// Ids before what the vocabulary makes of a caption.
+    fn prefix(self) -> Vec<u32> {
+        if self == Self::Two { vec![2] } else { vec![] }
+    }
+}
 
 /// Sizes that the tensors and the configuration tell.
 struct Sizes {
     width: usize,
     heads: usize,
     layers: usize,
+    version: Version,
     /// Text positions, the tokens before and behind the caption included.
     text_length: usize,
-    /// Text ids; the last, as many as text positions, are pads.
+    /// Those of them that can be pads; the masks count no others as text.
+    pads: usize,
+    /// Text ids; the last of them are pads, one for each position that can be one.
     text_ids: usize,
     side: usize,
     codebook: usize,
@@ -63,7 +84,7 @@ pub(crate) fn import(
     tensors.finish(None)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::RuDalle, grid, out, options, &mut |_| ())?;
+    let pictures = pictures(checkpoint.path(), Autoencoder::RuDalle, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != sizes.codebook {
         let (expected, found) = (sizes.codebook.to_string(), pictures.codebook.to_string());
         let field = "image tokens of the autoencoder (as image_embeddings has them)".into();
@@ -73,7 +94,7 @@ pub(crate) fn import(
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the transformer".into(), part.digest()?),
+        ("sha256 of the transformer".into(), part.digest(&mut || read(0))?),
     ]);
     Ok(Manifest { provenance, ..manifest(&sizes, pictures) })
 }
@@ -83,9 +104,9 @@ fn sizes(checkpoint: &Checkpoint, part: &Part, tensors: &Tensors<'_>) -> Result<
     let [positions, _] = tensors.shape("text_pos_embeddings.weight")?;
     let [codebook, _] = tensors.shape("image_embeddings.weight")?;
     let [side, _] = tensors.shape("image_row_embeddings.weight")?;
-    let text_length = positions - 1;
-    if !(1..4096).contains(&text_length) || text_ids <= text_length || side > 1024 {
-        let found = format!("{text_length} positions, {text_ids} ids, a grid of {side} rows");
+    let pads = positions - 1;
+    if !(1..4096).contains(&pads) || text_ids <= pads || side > 1024 {
+        let found = format!("{pads} positions, {text_ids} ids, a grid of {side} rows");
         let expected = "at most 4095 text positions, each with a pad among the ids, and 1024 rows";
         return Err(tensors.wrong("text_pos_embeddings.weight", expected.into(), found));
     }
@@ -95,11 +116,12 @@ fn sizes(checkpoint: &Checkpoint, part: &Part, tensors: &Tensors<'_>) -> Result<
         Err(Error::Field { path, field: field.into(), expected, found: found.to_string() })
     };
     let config = checkpoint.config();
-    let newer = config["hf_version"].as_str().map_or(!of_version_2(part.path()), |version| version == "v3");
-    if !newer {
-        let expected = "v3 (v2's masks reach around the picture's edges, which is not served)".into();
-        return field("hf_version", expected, &Value::from("v2"));
-    }
+    let version = match (&config["hf_version"], config["hf_version"].as_str()) {
+        (Value::Null, _) => version(part, pads, side)?,
+        (_, Some("v2")) => Version::Two,
+        (_, Some("v3")) => Version::Three,
+        (found, _) => return field("hf_version", "\"v2\" or \"v3\"".into(), found),
+    };
     let usual = if width == WIDE[0] { WIDE[1] } else { width / HEAD_WIDTH };
     let heads = match &config["num_attention_heads"] {
         Value::Null => usual as u64,
@@ -109,12 +131,24 @@ fn sizes(checkpoint: &Checkpoint, part: &Part, tensors: &Tensors<'_>) -> Result<
         let found = &config["num_attention_heads"];
         return field("num_attention_heads", format!("a divisor of {width}, at most 1024"), found);
     }
-    Ok(Sizes { width, heads, layers, text_length, text_ids, side, codebook })
+    let text_length = version.prefix().len() + pads;
+    Ok(Sizes { width, heads, layers, version, text_length, pads, text_ids, side, codebook })
 }
 
-/// Whether the file's name says so, as `pytorch_model_v2.bin` does: the weights do not tell.
-fn of_version_2(path: &Path) -> bool {
-    path.file_stem().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with("_v2"))
+/// What the last layer's mask tells, which the package saves beside the weights: whether a row's last cell sees its first one, across the edges; else what the
+/// file's name does, as that of `pytorch_model_v2.bin`; the weights do not tell.
+fn version(part: &Part, pads: usize, side: usize) -> Result<Version, Error> {
+    let (all, key) = (pads + side * side, "transformer.conv_mask");
+    let mask = part.entries().get(key).filter(|mask| mask.shape == [all, all] && side > KERNEL);
+    let across = mask.and_then(|mask| mask.is_set(((pads + side - 1) * all + pads) as u64)).transpose();
+    let across = across.map_err(|error| Error::Tensor {
+        path: part.path().into(),
+        tensor: key.into(),
+        expected: "flags that can be read".into(),
+        found: error.to_string(),
+    })?;
+    let named = || part.path().file_stem().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with("_v2"));
+    Ok(if across.unwrap_or_else(named) { Version::Two } else { Version::Three })
 }
 
 /// Writes the vocabulary; it puts the tokens around a caption, since the one behind it comes before the pads.
@@ -125,7 +159,7 @@ fn write_vocabulary(checkpoint: &Checkpoint, out: &Path, sizes: &Sizes) -> Resul
         found: "none".into(),
     })?;
     let mut json = tokenizer::yttm(&path, true)?;
-    vocabulary::sampler_json(&path, &json, sizes.text_ids - sizes.text_length)?;
+    vocabulary::sampler_json(&path, &json, sizes.text_ids - sizes.pads)?;
     let [first, last] = ENDS;
     json["post_processor"] = tokenizer::ends(first, last);
     let file = out.join(TOKENIZER);
@@ -133,7 +167,7 @@ fn write_vocabulary(checkpoint: &Checkpoint, out: &Path, sizes: &Sizes) -> Resul
 }
 
 fn manifest(sizes: &Sizes, pictures: Pictures) -> Manifest {
-    let first_id = (sizes.text_ids - sizes.text_length) as u32;
+    let first_id = (sizes.text_ids - sizes.pads) as u32;
     Manifest {
         schema: 1,
         name: "rudalle".into(),
@@ -151,7 +185,7 @@ fn manifest(sizes: &Sizes, pictures: Pictures) -> Manifest {
             length: sizes.text_length as u32,
             vocabulary: sizes.text_ids as u32,
             padding: Padding::PerPosition { first_id },
-            prefix: vec![],
+            prefix: sizes.version.prefix(),
             suffix: vec![],
             template: None,
             words: None,

@@ -2,7 +2,7 @@
 //!
 //! `easel.Attention`: inputs `query` f32 \[n, query_heads · head_width\], `key`, `value` f32 \[n, heads · head_width\], `slots`, `positions`; output `context`,
 //! shaped as `query`. Attributes: `layer`, `heads`, `query_heads` (as many as `heads` where it is missing; neighbours share a key), `text_length`, `rows`,
-//! `columns` (integers), `mask` (`full`, `row`, `column`, `conv`, `axial_row`, `corner`), `kernel` (an integer, for `conv` and `corner`), `text` (`seen` or
+//! `columns` (integers), `mask` (`full`, `row`, `column`, `conv`, `axial_row`, `corner`, `torus`), `kernel` (an integer, for the last three and `conv`), `text` (`seen` or
 //! `hidden`; seen where it is missing), `mask_text_length` (an integer, as `text_length` where it is missing: with less, the mask counts the last text
 //! positions as image), `scale` (a float). Every row's key and value are stored at (slot, layer, position); then a text row reads the text so far, and an
 //! image row all the text, unless it is hidden, and the image positions of the mask.
@@ -295,7 +295,8 @@ impl SelfLayer {
             return self.layer.positions(first, position + 1, Runs::NONE);
         };
         let first = if self.text_seen { first.min(text) } else { text };
-        self.layer.positions(first, text, self.mask.runs(self.layer.geometry.columns, q))
+        let Geometry { rows, columns, .. } = self.layer.geometry;
+        self.layer.positions(first, text, self.mask.runs([rows, columns], q))
     }
 }
 

@@ -19,7 +19,7 @@ fn package(geometry: &Geometry, device: easel_import::Device, weights: Weights) 
 
 /// One layer of every mask.
 fn masks() -> Geometry {
-    let masks = vec![Mask::Row, Mask::Column, Mask::AxialRow, Mask::Corner, Mask::Conv, Mask::Full];
+    let masks = vec![Mask::Row, Mask::Column, Mask::AxialRow, Mask::Corner, Mask::Conv, Mask::Torus, Mask::Full];
     Geometry { masks, ..tiny() }
 }
 

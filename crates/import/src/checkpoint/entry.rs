@@ -213,6 +213,16 @@ impl Entry {
             _ => values,
         }))
     }
+
+    /// Whether one of its numbers, of whatever type, is anything but 0; none when it has no such number, or gaps between them.
+    pub(crate) fn is_set(&self, at: u64) -> Option<io::Result<bool>> {
+        let (size, mut set) = (self.dtype.size(), false);
+        let start = (self.offset + at) * size;
+        let there = self.strides.is_none() && at < self.span;
+        let mut look = |bytes: &[u8]| set |= bytes.iter().any(|byte| *byte != 0);
+        let read = there.then(|| self.storage.stream(start..start + size, &mut look))?;
+        Some(read.map(|()| set))
+    }
 }
 
 /// Whether strides are those of row-major order without gaps; those of axes with one index do not count.
@@ -265,5 +275,19 @@ mod tests {
         assert_eq!(view(&[2], &[u64::MAX], 0), None);
         assert_eq!(view(&[1 << 40, 1 << 40], &[0, 0], 0), None);
         assert_eq!(view(&[1 << 30], &[0], 0), None);
+    }
+
+    #[test]
+    fn a_number_is_set_unless_it_is_0() {
+        let storage = Arc::new(Storage::plain(&Arc::new(Source::Bytes(vec![0, 1, 0, 0, 0, 2, 0, 0])), 0, 8));
+        let set = |dtype, shape: &[usize], strides: Option<Vec<u64>>, offset, at| {
+            let entry = Entry::new(dtype, shape.into(), strides, (storage.clone(), offset)).unwrap();
+            entry.is_set(at).map(Result::unwrap)
+        };
+        let flags: Vec<_> = (0..8).map(|at| set(Dtype::Bool, &[2, 4], None, 0, at) == Some(true)).collect();
+        assert_eq!(flags, [false, true, false, false, false, true, false, false]);
+        assert_eq!(set(Dtype::F16, &[3], None, 1, 1), Some(true));
+        assert_eq!([3, u64::MAX - 1].map(|at| set(Dtype::F16, &[3], None, 1, at)), [None; 2]);
+        assert_eq!(set(Dtype::Bool, &[4, 2], Some(vec![1, 4]), 0, 1), None);
     }
 }

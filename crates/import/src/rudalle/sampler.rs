@@ -1,6 +1,6 @@
 //! `DalleModel` → sampler.onnx (ruDALL-E 1.1.3, `rudalle/dalle/model.py` and `transformer.py`).
 
-use super::Sizes;
+use super::{KERNEL, Sizes, Version};
 use crate::{
     Error, Mask,
     checkpoint::Tensors,
@@ -12,8 +12,6 @@ use crate::{
 };
 
 const NORM_EPSILON: f32 = 1e-5;
-/// Side of the square that the last layer sees.
-const KERNEL: usize = 11;
 
 /// The key of a tensor of layer `i`.
 pub(super) fn key(i: usize, name: &str) -> String {
@@ -29,7 +27,7 @@ pub(super) fn build(graph: Graph, tensors: &mut Tensors<'_>, s: &Sizes) -> Resul
         head_width,
         layers: s.layers,
         text_length: s.text_length,
-        mask_text_length: s.text_length,
+        mask_text_length: s.pads,
         rows: s.side,
         columns: s.side,
         codebook: s.codebook,
@@ -60,9 +58,9 @@ pub(super) fn build(graph: Graph, tensors: &mut Tensors<'_>, s: &Sizes) -> Resul
     transformer.finish(&Head { norms, inner: None, linear: image })
 }
 
-/// Those of the text, then of every cell the sum of its row's and its column's. The text's table has one more, for older versions.
+/// Those of the text, then of every cell the sum of its row's and its column's. The text's table has one more, for version 2.
 fn positions(tensors: &mut Tensors<'_>, s: &Sizes) -> Result<Tensor, Error> {
-    let table = tensors.take("text_pos_embeddings.weight", &[s.text_length + 1, s.width])?;
+    let table = tensors.take("text_pos_embeddings.weight", &[s.pads + 1, s.width])?;
     let mut position = table.rows_of(0..s.text_length).values;
     let rows = tensors.take("image_row_embeddings.weight", &[s.side, s.width])?.values;
     let columns = tensors.take("image_col_embeddings.weight", &[s.side, s.width])?.values;
@@ -74,10 +72,11 @@ fn positions(tensors: &mut Tensors<'_>, s: &Sizes) -> Result<Tensor, Error> {
     Ok(Tensor::new("position", &[s.text_length + s.side * s.side, s.width], position))
 }
 
-/// DALL·E's own: every fourth layer sees its column, the last a square, the others the row.
+/// DALL·E's own: every fourth layer sees its column, the last a square, in version 2 across the edges, the others the row.
 fn mask(s: &Sizes, i: usize) -> Mask {
     match i {
         _ if i % 4 == 1 => Mask::Column,
+        _ if i + 1 == s.layers && s.version == Version::Two => Mask::Torus,
         _ if i + 1 == s.layers => Mask::Conv,
         _ => Mask::Row,
     }

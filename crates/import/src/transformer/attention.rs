@@ -76,7 +76,7 @@ impl Transformer {
         attributes.push(("mask", Attribute::Text(mask.name())));
         attributes.push(("rows", Attribute::Int(self.geometry.rows as i64)));
         attributes.push(("columns", Attribute::Int(self.geometry.columns as i64)));
-        if matches!(mask, Mask::Conv | Mask::Corner) {
+        if matches!(mask, Mask::Conv | Mask::Corner | Mask::Torus) {
             attributes.push(("kernel", Attribute::Int(self.geometry.kernel as i64)));
         }
         if hidden {

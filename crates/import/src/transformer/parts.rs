@@ -22,7 +22,7 @@ pub(crate) struct Geometry {
     /// Image tokens of a row, those that are not drawn included.
     pub(crate) columns: usize,
     pub(crate) codebook: usize,
-    /// Side of the square that [`Mask::Conv`] and [`Mask::Corner`] see.
+    /// Side of the square that [`Mask::Conv`], [`Mask::Corner`] and [`Mask::Torus`] see.
     pub(crate) kernel: usize,
     /// Applied to q · k.
     pub(crate) attention_scale: f32,

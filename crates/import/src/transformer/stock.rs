@@ -158,7 +158,7 @@ impl Stock {
         let cells = g.rows * g.columns + g.text_length - g.mask_text_length;
         let (columns, half) = (g.columns, g.kernel / 2);
         let kept = match mask {
-            Mask::Full => cells,
+            Mask::Full | Mask::Torus => cells,
             Mask::Row => columns + 1,
             Mask::AxialRow => columns,
             Mask::Column => cells.div_ceil(columns),
@@ -175,10 +175,10 @@ impl Stock {
             Mask::Full | Mask::Row => (in_ring, self.cells.clone()),
             Mask::AxialRow => (column.clone(), column.clone()),
             Mask::Column => (row.clone(), row),
-            Mask::Conv | Mask::Corner => (in_ring, self.cells.clone()),
+            Mask::Conv | Mask::Corner | Mask::Torus => (in_ring, self.cells.clone()),
         };
         let biases = match mask {
-            Mask::Conv | Mask::Corner => self.square(graph, g, mask, [cells, kept, all])?,
+            Mask::Conv | Mask::Corner | Mask::Torus => self.square(graph, g, mask, [cells, kept, all])?,
             _ => {
                 let none = graph.int(-1)?;
                 let ring = graph.int(kept as i64 - 1)?;
@@ -214,6 +214,10 @@ impl Stock {
             let (down, right) = (q / g.columns - p / g.columns, (q % g.columns).wrapping_sub(p % g.columns));
             match mask {
                 Mask::Corner => down < g.kernel && right < g.kernel,
+                Mask::Torus => {
+                    let near = |distance: usize, length: usize| distance.min(length - distance) <= g.kernel / 2;
+                    near(down, g.rows) && near((q % g.columns).abs_diff(p % g.columns), g.columns)
+                }
                 _ => down <= g.kernel / 2 && (q % g.columns).abs_diff(p % g.columns) <= g.kernel / 2,
             }
         };

@@ -72,8 +72,8 @@ struct Sequence {
 impl Case {
     fn random(random: &mut Random) -> Self {
         let kernel = 1 + 2 * random.below(4);
-        let masks =
-            [Mask::Full, Mask::Row, Mask::Column, Mask::Convolution(kernel), Mask::AxialRow, Mask::Corner(kernel)];
+        let squares = [Mask::Convolution(kernel), Mask::Corner(kernel), Mask::Torus(kernel)];
+        let masks = [&[Mask::Full, Mask::Row, Mask::Column, Mask::AxialRow], &squares[..]].concat();
         let geometry = Geometry {
             layers: 1 + random.below(3),
             heads: 1 + random.below(3),
@@ -89,7 +89,7 @@ impl Case {
             mask_text_length: geometry.text_length - usize::from(random.below(4) == 0),
             hidden: random.below(4) == 0,
             scale: 0.3,
-            ..Written::plain(geometry, random.below(geometry.layers), masks[random.below(6)])
+            ..Written::plain(geometry, random.below(geometry.layers), masks[random.below(masks.len())])
         };
         let width = geometry.heads * geometry.head_width;
         let widths = [node.query_heads * geometry.head_width, width, width];
@@ -198,7 +198,7 @@ impl Case {
 
     /// Whether position `q` of a sequence that begins at `first` reads position `k`, by the definition.
     fn sees(&self, first: usize, q: usize, k: usize) -> bool {
-        let Written { mask_text_length: text_length, geometry: Geometry { columns, .. }, .. } = self.node;
+        let Written { mask_text_length: text_length, geometry: Geometry { rows, columns, .. }, .. } = self.node;
         if k > q || k < text_length {
             return first <= k && k <= q && (q < text_length || !self.node.hidden);
         }
@@ -210,6 +210,10 @@ impl Case {
             Mask::Column => (q - k).is_multiple_of(columns),
             Mask::AxialRow => above == 0,
             Mask::Corner(kernel) => above < kernel && left < kernel,
+            Mask::Torus(kernel) => {
+                let near = |distance: usize, length: usize| distance.min(length - distance) <= kernel / 2;
+                near(above, rows) && near((q % columns).abs_diff(k % columns), columns)
+            }
             Mask::Convolution(kernel) => above <= kernel / 2 && (q % columns).abs_diff(k % columns) <= kernel / 2,
         }
     }

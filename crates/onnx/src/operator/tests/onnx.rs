@@ -41,6 +41,7 @@ pub(super) fn attention(written: &Written) -> Vec<u8> {
         Mask::Convolution(kernel) => ("conv", kernel),
         Mask::AxialRow => ("axial_row", 0),
         Mask::Corner(kernel) => ("corner", kernel),
+        Mask::Torus(kernel) => ("torus", kernel),
     };
     let inputs = ["query", "key", "value", "slots", "positions"];
     let mut node: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name)).collect();
