@@ -120,10 +120,12 @@ def save_original(emu3: torch.nn.Module, tokenizer: tokenizers.Tokenizer, folder
     return folder
 
 
-def generate(emu3: torch.nn.Module, tokenizer: tokenizers.Tokenizer, caption: str, monkeypatch, seed: int | None = None, **options: float) -> list[int]:
+def generate(
+    emu3: torch.nn.Module, tokenizer: tokenizers.Tokenizer, caption: str, monkeypatch, seed: int | None = None, negative: str = NEGATIVE, **options: float
+) -> list[int]:
     """The cells of the package's own generation, bound to the grid as the original binds it."""
     around = f"<|image start|>{GRID}*{GRID}<|image token|>"
-    ids, negative = (torch.tensor([tokenizer.encode(f"<|extra_203|>{text}{around}").ids]) for text in (caption, NEGATIVE))
+    ids, negative = (torch.tensor([tokenizer.encode(f"<|extra_203|>{text}{around}").ids]) for text in (caption, negative))
     first = tokenizer.token_to_id("<|visual token 000000|>")
     end, cells = tokenizer.token_to_id("<|extra_200|>"), list(range(first, first + CODES))
 
@@ -158,6 +160,8 @@ def test_tokens_and_pixels_are_equal(write, tmp_path: Path, monkeypatch):
             assert (made.text, made.tokens) == (tokenizer.encode(caption).ids, expected)
             assert suite.draw(made.text, given=expected[:15]) == [expected]
             hold_pixels(made.pixels, emu3.model.vqmodel.decode(torch.tensor(expected).reshape(1, GRID, GRID)) / 2 + 0.5, down=True)
+        expected = generate(emu3, tokenizer, caption, monkeypatch, negative="a blue cat")
+        assert expected != made.tokens and suite.generate(caption, negative="a blue cat").tokens == expected
         options = dict(temperature=0.8, top_k=24, top_p=0.9)
         expected = generate(emu3, tokenizer, caption, monkeypatch, seed=7, **options)
         assert len(set(expected)) > 10

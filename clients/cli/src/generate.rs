@@ -109,6 +109,10 @@ struct Parameters {
     /// Strength of the caption; 1 is none, and costs half
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f32>,
+
+    /// What guidance leads away from; left out, the package's own: most often the empty caption
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    negative_prompt: Option<String>,
 }
 
 /// A picture to complete or to change.
@@ -220,11 +224,13 @@ impl Generate {
         if let Some(seed) = self.seed {
             request = request.seed(seed);
         }
-        let Parameters { temperature, top_k, top_p, guidance } = self.parameters;
+        let Parameters { temperature, top_k, top_p, guidance, .. } = self.parameters;
         request = temperature.into_iter().fold(request, easel_client::Generate::temperature);
         request = top_k.into_iter().fold(request, easel_client::Generate::top_k);
         request = top_p.into_iter().fold(request, easel_client::Generate::top_p);
         request = guidance.into_iter().fold(request, easel_client::Generate::guidance_scale);
+        let negative = self.parameters.negative_prompt.iter();
+        request = negative.fold(request, easel_client::Generate::negative_prompt);
         if let (Some(path), Some(region)) = (&self.image.image, self.image.region()) {
             let image = std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
             request = request.image(image, region);
@@ -283,6 +289,9 @@ fn warn(started: &Started, view: &View) {
             "the caption is longer than the model reads: what counts is its first {}",
             output::count(read, "token")
         ));
+    }
+    if started.negative_truncated {
+        view.say("the negative prompt is longer than the model reads: its end does not count");
     }
 }
 

@@ -54,6 +54,15 @@ def test_keep_sends_only_the_best(gateway):
     assert [p.candidate for p in drawing.pictures] == [e.candidate for e in drawing.ranking.entries[:2]]
 
 
+def test_a_negative_prompt_changes_the_picture(gateway):
+    with easel.Client(gateway) as client:
+        draw = lambda **negative: client.draw(PROMPT, seed=3, guidance_scale=3, **negative).pictures[0].image_tokens
+        assert draw() != draw(negative_prompt="a blue car")
+        with pytest.raises(easel.Error) as caught:
+            client.draw(PROMPT, guidance_scale=1, negative_prompt="a blue car")
+    assert "negative_prompt" in caught.value.fields
+
+
 def test_candidates_are_ordered_as_asked(gateway):
     with easel.Client(gateway) as client:
         cells = client.package().grid.rows * client.package().grid.columns

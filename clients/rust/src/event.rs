@@ -39,6 +39,8 @@ pub struct Started {
     pub pieces: Vec<String>,
     /// The caption had more tokens than the model reads.
     pub truncated: bool,
+    /// So had the negative prompt.
+    pub negative_truncated: bool,
     /// Words of the prompt that the model was not taught, as far as the package can tell.
     pub unknown_words: Vec<String>,
     /// One for each of these: the word that the model was taught whose spelling is nearest; empty when none is near.
@@ -112,6 +114,7 @@ impl TryFrom<proto::Started> for Started {
             text_tokens: started.text_tokens,
             pieces: started.pieces,
             truncated: started.truncated,
+            negative_truncated: started.negative_truncated,
             unknown_words: started.unknown_words,
             nearest_words: started.nearest_words,
             grid: started.grid.ok_or(Error::Incomplete { what: "the grid" })?,

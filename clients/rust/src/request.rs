@@ -98,6 +98,12 @@ impl Generate {
         self
     }
 
+    /// What guidance leads away from, in the place of the package's own unconditional caption; needs guidance other than 1.
+    pub fn negative_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.message.negative_prompt = prompt.into();
+        self
+    }
+
     /// A picture (PNG, JPEG or WebP) to complete or to change, and which part of it is drawn anew.
     pub fn image(mut self, image: impl Into<Vec<u8>>, region: Region) -> Self {
         let region = match region {

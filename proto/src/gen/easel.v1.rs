@@ -725,6 +725,9 @@ pub struct SampleRequest {
     /// Tokens in a chunk; 0: one row of the grid.
     #[prost(uint32, tag = "6")]
     pub chunk_size: u32,
+    /// The caption of guidance's row without the caption, as text_tokens; unset: the package's own. Needs a guidance_scale other than 1.
+    #[prost(message, optional, tag = "7")]
+    pub negative_tokens: ::core::option::Option<TextTokens>,
 }
 /// Nested message and enum types in `SampleRequest`.
 pub mod sample_request {
@@ -2452,6 +2455,10 @@ pub struct GenerateRequest {
     /// What orders the candidates, and which of them keep means. Every score that can be told is told, whichever it is.
     #[prost(enumeration = "RankBy", tag = "12")]
     pub rank_by: i32,
+    /// What guidance leads away from: the caption of the row without the caption, in the place of the package's own (most often the empty one). UTF-8. Empty:
+    /// the package's own. Needs a guidance_scale other than 1. What is said of a picture "without the caption" is then said with this one.
+    #[prost(string, tag = "13")]
+    pub negative_prompt: ::prost::alloc::string::String,
 }
 /// A picture of which a part is kept: the rest, always a rectangle that reaches the bottom-right corner, is drawn anew.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2534,6 +2541,9 @@ pub mod generate_response {
         /// One for each of unknown_words: the word that the model was taught whose spelling is nearest; empty when none is near.
         #[prost(string, repeated, tag = "12")]
         pub nearest_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+        /// The negative prompt had more tokens than the model reads; the rest was left out.
+        #[prost(bool, tag = "13")]
+        pub negative_truncated: bool,
     }
     /// A candidate has more tokens.
     #[derive(Clone, Copy, PartialEq, ::prost::Message)]

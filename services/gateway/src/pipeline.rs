@@ -44,6 +44,8 @@ pub(crate) struct Drawing<'a> {
 /// The caption in both vocabularies.
 struct Caption {
     sampler: TokenizeResponse,
+    /// What guidance leads away from; none: the package's own.
+    negative: Option<TokenizeResponse>,
     ranker: Option<TextTokens>,
 }
 
@@ -64,7 +66,7 @@ impl<'a> Drawing<'a> {
     pub(crate) async fn run(&self) -> Result<(), Status> {
         self.outbox.put(Event::Queued(Queued::default()));
         let (caption, given) = try_join!(self.read_caption(), self.read_picture())?;
-        let tokens = self.begin(&caption.sampler, given).await?;
+        let tokens = self.begin(&caption, given).await?;
         let (decoding, ranking) = try_join!(self.open_decoder(), self.open_ranker(caption.ranker))?;
         let ((chunks, pictures), (candidates, scores)) = (decoding, ranking.unzip());
         try_join!(
@@ -83,21 +85,24 @@ impl<'a> Drawing<'a> {
     /// Caption → text tokens, for the sampler and, where there is something to rank by, for the ranker.
     async fn read_caption(&self) -> Result<Caption, Status> {
         let plan = self.plan;
-        let tokenize = |vocabulary: Vocabulary| {
-            let (package, prompt) = (Some(plan.package_ref()), plan.prompt.clone());
+        let tokenize = |prompt: &str, vocabulary: Vocabulary| {
+            let (package, prompt) = (Some(plan.package_ref()), prompt.to_owned());
             let request = TokenizeRequest { package, prompt, vocabulary: vocabulary.into() };
             self.times.during(Stage::Tokenizer, self.stages.tokenize(request, self.deadline))
         };
         let for_sampler = async {
             if plan.tokenizes() {
-                return tokenize(Vocabulary::Sampler).await;
+                return tokenize(&plan.prompt, Vocabulary::Sampler).await;
             }
             let tokens = plan.text_tokens.iter().map(|&id| Token { id, ..Token::default() }).collect();
             Ok(TokenizeResponse { tokens, ..TokenizeResponse::default() })
         };
-        let for_ranker: OptionFuture<_> = plan.scores().then(|| tokenize(Vocabulary::Ranker)).into();
-        let (sampler, ranker) = try_join!(for_sampler, async { for_ranker.await.transpose() })?;
-        Ok(Caption { sampler, ranker: ranker.map(|ranker| TextTokens { ids: ids(&ranker) }) })
+        let negative = Some(&plan.negative_prompt).filter(|prompt| !prompt.is_empty());
+        let negative: OptionFuture<_> = negative.map(|prompt| tokenize(prompt, Vocabulary::Sampler)).into();
+        let for_ranker: OptionFuture<_> = plan.scores().then(|| tokenize(&plan.prompt, Vocabulary::Ranker)).into();
+        let (sampler, negative, ranker) =
+            try_join!(for_sampler, async { negative.await.transpose() }, async { for_ranker.await.transpose() })?;
+        Ok(Caption { sampler, negative, ranker: ranker.map(|ranker| TextTokens { ids: ids(&ranker) }) })
     }
 
     /// The given picture → the image tokens that are kept of it.
@@ -115,15 +120,12 @@ impl<'a> Drawing<'a> {
     }
 
     /// Text tokens → the sampler, until it has let the request in.
-    async fn begin(
-        &self,
-        caption: &TokenizeResponse,
-        given: Option<GivenTokens>,
-    ) -> Result<Answers<SampleResponse>, Status> {
+    async fn begin(&self, caption: &Caption, given: Option<GivenTokens>) -> Result<Answers<SampleResponse>, Status> {
         let numbered = (0..).zip(&self.plan.seeds);
         let request = SampleRequest {
             package: Some(self.plan.package_ref()),
-            text_tokens: ids(caption),
+            text_tokens: ids(&caption.sampler),
+            negative_tokens: caption.negative.as_ref().map(|negative| TextTokens { ids: ids(negative) }),
             candidates: numbered.map(|(id, &seed)| sample_request::Candidate { id, seed }).collect(),
             parameters: Some(self.plan.parameters),
             given,
@@ -147,7 +149,7 @@ impl<'a> Drawing<'a> {
         Ok(answers)
     }
 
-    fn started(&self, caption: &TokenizeResponse) -> Started {
+    fn started(&self, Caption { sampler: caption, negative, .. }: &Caption) -> Started {
         let plan = self.plan;
         let pieces = match plan.text_tokens.is_empty() {
             true => caption.tokens.iter().map(|token| token.piece.clone()).collect(),
@@ -166,6 +168,7 @@ impl<'a> Drawing<'a> {
             image_width: plan.package.image_width,
             image_height: plan.package.image_height,
             nearest_words: caption.nearest_words.clone(),
+            negative_truncated: negative.as_ref().is_some_and(|negative| negative.truncated),
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) prompt: String,
     /// Empty when the prompt has to be tokenized, or the package reads no captions.
     pub(crate) text_tokens: Vec<u32>,
+    /// Empty: the package's own unconditional caption.
+    pub(crate) negative_prompt: String,
     /// One for each candidate.
     pub(crate) seeds: Vec<u64>,
     /// How many pictures are sent.
@@ -127,10 +129,8 @@ pub(crate) fn check(request: &GenerateRequest, limits: &Limits) -> Result<(), St
 
 /// Whether there must be a caption is for the package to say.
 fn check_caption(request: &GenerateRequest, limits: &Limits) -> Result<(), Status> {
-    match request.prompt.is_empty() {
-        true => Ok(()),
-        false => check_text("prompt", &request.prompt, limits),
-    }
+    let texts = [("prompt", &request.prompt), ("negative_prompt", &request.negative_prompt)];
+    texts.into_iter().filter(|(_, text)| !text.is_empty()).try_for_each(|(field, text)| check_text(field, text, limits))
 }
 
 /// Checks a text that the caller wrote in `field`.
@@ -176,6 +176,9 @@ pub(crate) fn fit(request: &GenerateRequest, package: &Package) -> Result<Fit, S
     fit_caption(request, package)?;
     check_tokens(&request.text_tokens, package)?;
     let parameters = complete(request.parameters.unwrap_or_default(), package)?;
+    if !request.negative_prompt.is_empty() && parameters.guidance_scale() == 1.0 {
+        return Err(invalid("negative_prompt", "needs a guidance_scale other than 1"));
+    }
     let order = order(request, package, &parameters)?;
     let kept = match &request.image {
         None => None,
@@ -269,6 +272,7 @@ pub(crate) fn plan(
         previews: request.previews.unwrap_or(PREVIEWS),
         prompt: request.prompt,
         text_tokens: request.text_tokens,
+        negative_prompt: request.negative_prompt,
         package,
         parameters,
         order,

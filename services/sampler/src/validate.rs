@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use easel_package::Manifest;
-use easel_proto::v1::{GivenTokens, SampleRequest, SamplingParameters};
+use easel_proto::v1::{GivenTokens, SampleRequest, SamplingParameters, TextTokens};
 
 use crate::{
     engine::{Candidate, Request},
@@ -30,7 +30,7 @@ const MOST_TOP_K: u32 = 1 << 31;
 /// For the first field that cannot be used.
 pub(crate) fn request(message: SampleRequest, manifest: &Manifest, most: usize) -> Result<Request, Invalid> {
     let candidates = candidates(&message, most)?;
-    text(&message.text_tokens, manifest)?;
+    text("text_tokens", &message.text_tokens, manifest)?;
     let parameters = parameters(&message.parameters.unwrap_or_default(), manifest)?;
     let given = given(&message.given.unwrap_or_default(), manifest)?;
     let cells = manifest.grid.cells();
@@ -43,7 +43,7 @@ pub(crate) fn request(message: SampleRequest, manifest: &Manifest, most: usize) 
     };
     let text = manifest.text.pad(&message.text_tokens);
     Ok(Request {
-        unconditional: if parameters.guidance_scale == 1.0 { None } else { unconditional(manifest, &text) },
+        unconditional: other_row(message.negative_tokens.as_ref(), manifest, &parameters, &text)?,
         text,
         candidates,
         parameters,
@@ -69,12 +69,31 @@ fn candidates(message: &SampleRequest, most: usize) -> Result<Vec<Candidate>, In
     message.candidates.iter().enumerate().map(unique).collect()
 }
 
-fn text(tokens: &[u32], manifest: &Manifest) -> Result<(), Invalid> {
+fn text(field: &str, tokens: &[u32], manifest: &Manifest) -> Result<(), Invalid> {
     let (length, vocabulary) = (manifest.text.room(), manifest.text.vocabulary);
     if tokens.len() > length as usize {
-        return invalid("text_tokens", format!("at most {length} of them"), tokens.len());
+        return invalid(field, format!("at most {length} of them"), tokens.len());
     }
-    within("text_tokens", tokens, vocabulary)
+    within(field, tokens, vocabulary)
+}
+
+/// Guidance's other row for a caption that is `padded`: the caller's, or the package's own; none: there is no guidance.
+fn other_row(
+    negative: Option<&TextTokens>,
+    manifest: &Manifest,
+    parameters: &Parameters,
+    padded: &[u32],
+) -> Result<Option<Vec<u32>>, Invalid> {
+    let guided = parameters.guidance_scale != 1.0;
+    match negative {
+        None if guided => Ok(unconditional(manifest, padded)),
+        None => Ok(None),
+        Some(negative) if guided => {
+            text("negative_tokens.ids", &negative.ids, manifest)?;
+            Ok(Some(manifest.text.pad(&negative.ids)))
+        }
+        Some(negative) => invalid("negative_tokens", "none, as guidance_scale is 1", negative.ids.len()),
+    }
 }
 
 fn parameters(message: &SamplingParameters, manifest: &Manifest) -> Result<Parameters, Invalid> {

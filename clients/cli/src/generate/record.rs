@@ -13,6 +13,8 @@ pub(super) struct Record<'a> {
     package: Package<'a>,
     /// Empty when only tokens were given.
     pub(super) prompt: String,
+    /// None: the package's own unconditional caption.
+    negative_prompt: Option<&'a str>,
     /// As the sampler got them, without pads.
     text_tokens: &'a [u32],
     /// The tokenizer's, one for each token; empty when tokens were given.
@@ -117,7 +119,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(generate: &Generate, outcome: &'a Outcome, written: &'a Written, command: &'a str) -> Self {
+    pub(super) fn new(generate: &'a Generate, outcome: &'a Outcome, written: &'a Written, command: &'a str) -> Self {
         let Outcome { started, pictures, ranking, finished } = outcome;
         let format = easel_client::Format::from(generate.format).extension();
         let files = pictures.iter().zip(&written.pictures).enumerate();
@@ -129,6 +131,7 @@ impl<'a> Record<'a> {
             command,
             package: Package { name: &started.package.name, digest: &started.package.digest },
             prompt: generate.caption(),
+            negative_prompt: generate.parameters.negative_prompt.as_deref(),
             text_tokens: &started.text_tokens,
             pieces: &started.pieces,
             unknown_words: &started.unknown_words,

@@ -41,6 +41,7 @@ pub(super) fn command(generate: &Generate, started: &Started) -> String {
     option("--top-k", parameters.top_k.map(|value| value.to_string()));
     option("--top-p", parameters.top_p.map(|value| value.to_string()));
     option("--guidance", parameters.guidance_scale.map(|value| value.to_string()));
+    option("--negative-prompt", generate.parameters.negative_prompt.clone());
     option("--image", generate.image.image.as_ref().map(|path| path.display().to_string()));
     option("--keep-rows", generate.image.keep_rows.map(|rows| rows.to_string()));
     option("--redraw-from", generate.image.redraw_from.map(|(row, column)| format!("{row},{column}")));

@@ -126,6 +126,22 @@ fn what_was_asked_for_orders_the_pictures_and_says_which_are_kept() {
 }
 
 #[test]
+fn a_negative_prompt_changes_the_picture_and_is_told() {
+    let folder = tempdir().unwrap();
+    let all = ["generate", "a red car", "--candidates", "1", "--seed", "5", "--json", "--out"];
+    let draw = |arguments: &[&str]| at_suite(folder.path(), &[&all[..], arguments].concat());
+    let plain = json(&draw(&["plain", "--guidance", "3"]));
+    let negative = json(&draw(&["negative", "--guidance", "3", "--negative-prompt", "a blue car"]));
+    assert_eq!((&plain["negative_prompt"], &negative["negative_prompt"]), (&Value::Null, &"a blue car".into()));
+    assert_ne!(plain["pictures"][0]["image_tokens"], negative["pictures"][0]["image_tokens"]);
+    assert!(negative["command"].as_str().unwrap().contains(" --negative-prompt 'a blue car' "), "{negative}");
+    let refused = draw(&["refused", "--guidance", "1", "--negative-prompt", "a blue car"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let line = stderr(&refused);
+    assert!(line.contains("--negative-prompt: needs a guidance_scale other than 1"), "{line}");
+}
+
+#[test]
 fn tokens_draw_what_their_caption_draws_and_nothing_ranks_them() {
     let folder = tempdir().unwrap();
     let arguments = ["generate", "--json", "--candidates", "2", "--seed", "9", "--temperature", "0", "--out"];

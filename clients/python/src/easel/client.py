@@ -144,6 +144,7 @@ class Client:
         top_k: int | None = None,
         top_p: float | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str = "",
         image: bytes | None = None,
         keep_rows: int | None = None,
         redraw_from: tuple[int, int] | None = None,
@@ -159,7 +160,7 @@ class Client:
         """
         request = pb.GenerateRequest(
             package=package, prompt=prompt, text_tokens=text_tokens, candidates=candidates, keep=keep, rank_by=rank_by, seed=seed, format=format,
-            quality=quality, previews=previews,
+            quality=quality, previews=previews, negative_prompt=negative_prompt,
             parameters=types_pb2.SamplingParameters(temperature=temperature, top_k=top_k, top_p=top_p, guidance_scale=guidance_scale),
         )
         if image is not None:

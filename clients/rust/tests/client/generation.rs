@@ -46,6 +46,7 @@ async fn a_request_says_what_was_set_and_nothing_else() {
         .seed(0)
         .temperature(0.0)
         .top_p(0.9)
+        .negative_prompt("blurred")
         .image([1, 2], Region::RedrawFrom { row: 1, column: 2 })
         .previews(0);
     let client = gateway.client.clone().with_package("scenes");
@@ -57,7 +58,7 @@ async fn a_request_says_what_was_set_and_nothing_else() {
     assert_eq!((parameters.temperature, parameters.top_p), (Some(0.0), Some(0.9)));
     assert_eq!((parameters.top_k, parameters.guidance_scale), (None, None));
     assert_eq!((sent.previews, sent.format, sent.quality), (Some(0), 0, 0));
-    assert_eq!(sent.image.unwrap().image, [1, 2]);
+    assert_eq!((sent.image.unwrap().image, sent.negative_prompt.as_str()), (vec![1, 2], "blurred"));
 
     client.generate(Generate::text_tokens([3, 1]).package("other")).await.unwrap_err();
     let (metadata, sent) = gateway.calls.recv().await.unwrap();

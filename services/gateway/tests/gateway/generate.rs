@@ -289,3 +289,19 @@ async fn the_callers_trace_goes_through_every_stage() {
     parents.dedup();
     assert_eq!(parents.len(), 4, "each stage is called from a span of its own");
 }
+
+#[tokio::test]
+async fn a_negative_prompt_goes_to_the_sampler_as_tokens() {
+    let suite = Suite::start().await;
+    let parameters = Some(SamplingParameters { guidance_scale: Some(2.0), ..SamplingParameters::default() });
+    let plain = GenerateRequest { parameters, ..request() };
+    let asked = GenerateRequest { negative_prompt: "no red cars".to_owned(), ..plain.clone() };
+    // With tokens for a caption as well.
+    let tokens = GenerateRequest { text_tokens: vec![5], prompt: String::new(), ..asked.clone() };
+    for (request, negative) in [(plain, None), (asked, Some(vec![2, 3, 4])), (tokens, Some(vec![2, 3, 4]))] {
+        let events = suite.generate(request).await.unwrap();
+        assert_eq!(started(&events).negative_truncated, negative.is_some(), "these stages say that all are too long");
+        let sampled = suite.script.seen().sampled.last().cloned().unwrap();
+        assert_eq!(sampled.negative_tokens.map(|tokens| tokens.ids), negative);
+    }
+}

@@ -20,6 +20,10 @@ fn parameters(change: impl FnOnce(&mut SamplingParameters)) -> GenerateRequest {
     GenerateRequest { parameters: Some(parameters), ..request() }
 }
 
+fn guided() -> GenerateRequest {
+    parameters(|p| p.guidance_scale = Some(3.0))
+}
+
 fn with_image(image: Vec<u8>, region: Option<Region>) -> GenerateRequest {
     GenerateRequest { image: Some(ImagePrompt { image, region }), ..request() }
 }
@@ -36,6 +40,9 @@ fn cases() -> Vec<(&'static str, GenerateRequest)> {
         ("prompt", GenerateRequest { prompt: " \n\t".to_owned(), ..request() }),
         ("prompt", GenerateRequest { prompt: "x".repeat(1 << 20), ..request() }),
         ("prompt", GenerateRequest { prompt: "x".repeat((16 << 10) + 1), text_tokens: vec![1], ..request() }),
+        ("negative_prompt", GenerateRequest { negative_prompt: " \n".to_owned(), ..guided() }),
+        ("negative_prompt", GenerateRequest { negative_prompt: "x".repeat((16 << 10) + 1), ..guided() }),
+        ("negative_prompt", GenerateRequest { negative_prompt: "a cat".to_owned(), ..request() }),
         ("candidates", GenerateRequest { candidates: 0, ..request() }),
         ("candidates", GenerateRequest { candidates: 65, ..request() }),
         ("candidates", GenerateRequest { candidates: 10_001, ..request() }),

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use easel_proto::v1::sample_request;
+use easel_proto::v1::{TextTokens, sample_request};
 
 use super::*;
 
@@ -59,6 +59,20 @@ fn guidance_brings_the_unconditional_caption() {
     let refused = super::request(with_parameters(|p| p.guidance_scale = Some(3.0)), &manifest, 1 << 10).unwrap_err();
     assert_eq!(refused.field, "parameters.guidance_scale");
     assert!(super::request(with_parameters(|p| p.guidance_scale = Some(1.0)), &manifest, 1 << 10).is_ok());
+}
+
+#[test]
+fn a_caption_of_the_caller_s_takes_the_place_of_the_unconditional_one() {
+    let negative = |scale: f32, ids: &[u32]| SampleRequest {
+        negative_tokens: Some(TextTokens { ids: ids.to_vec() }),
+        ..with_parameters(|p| p.guidance_scale = Some(scale))
+    };
+    assert_eq!(check(negative(3.0, &[5])).unwrap().unconditional, Some(vec![5, 17, 18, 19]));
+    assert_eq!(check(negative(0.0, &[])).unwrap().unconditional, Some(vec![16, 17, 18, 19]));
+    assert_eq!(check(negative(3.0, &[5])).unwrap().text, [1, 2, 18, 19]);
+    expect(negative(1.0, &[5]), "negative_tokens", "expected none, as guidance_scale is 1, found 1");
+    expect(negative(3.0, &[5; 5]), "negative_tokens.ids", "expected at most 4 of them, found 5");
+    expect(negative(3.0, &[1, 99]), "negative_tokens.ids[1]", "expected less than 20, found 99");
 }
 
 #[test]

@@ -36,7 +36,7 @@ RANK_BY_CAPTION_GAIN: RankBy
 RANK_BY_BOTH: RankBy
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("package", "prompt", "text_tokens", "candidates", "keep", "seed", "parameters", "image", "format", "quality", "previews", "rank_by")
+    __slots__ = ("package", "prompt", "text_tokens", "candidates", "keep", "seed", "parameters", "image", "format", "quality", "previews", "rank_by", "negative_prompt")
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     TEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class GenerateRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
     RANK_BY_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     package: str
     prompt: str
     text_tokens: _containers.RepeatedScalarFieldContainer[int]
@@ -61,7 +62,8 @@ class GenerateRequest(_message.Message):
     quality: int
     previews: int
     rank_by: RankBy
-    def __init__(self, package: _Optional[str] = ..., prompt: _Optional[str] = ..., text_tokens: _Optional[_Iterable[int]] = ..., candidates: _Optional[int] = ..., keep: _Optional[int] = ..., seed: _Optional[int] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., image: _Optional[_Union[ImagePrompt, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., quality: _Optional[int] = ..., previews: _Optional[int] = ..., rank_by: _Optional[_Union[RankBy, str]] = ...) -> None: ...
+    negative_prompt: str
+    def __init__(self, package: _Optional[str] = ..., prompt: _Optional[str] = ..., text_tokens: _Optional[_Iterable[int]] = ..., candidates: _Optional[int] = ..., keep: _Optional[int] = ..., seed: _Optional[int] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., image: _Optional[_Union[ImagePrompt, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., quality: _Optional[int] = ..., previews: _Optional[int] = ..., rank_by: _Optional[_Union[RankBy, str]] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class ImagePrompt(_message.Message):
     __slots__ = ("image", "keep_rows", "redraw_from")
@@ -91,7 +93,7 @@ class GenerateResponse(_message.Message):
         estimated_wait_seconds: float
         def __init__(self, position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
     class Started(_message.Message):
-        __slots__ = ("package", "seeds", "parameters", "text_tokens", "pieces", "truncated", "grid", "unknown_words", "given_tokens", "image_width", "image_height", "nearest_words")
+        __slots__ = ("package", "seeds", "parameters", "text_tokens", "pieces", "truncated", "grid", "unknown_words", "given_tokens", "image_width", "image_height", "nearest_words", "negative_truncated")
         PACKAGE_FIELD_NUMBER: _ClassVar[int]
         SEEDS_FIELD_NUMBER: _ClassVar[int]
         PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +106,7 @@ class GenerateResponse(_message.Message):
         IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
         IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
         NEAREST_WORDS_FIELD_NUMBER: _ClassVar[int]
+        NEGATIVE_TRUNCATED_FIELD_NUMBER: _ClassVar[int]
         package: _types_pb2.PackageRef
         seeds: _containers.RepeatedScalarFieldContainer[int]
         parameters: _types_pb2.SamplingParameters
@@ -116,7 +119,8 @@ class GenerateResponse(_message.Message):
         image_width: int
         image_height: int
         nearest_words: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., seeds: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., text_tokens: _Optional[_Iterable[int]] = ..., pieces: _Optional[_Iterable[str]] = ..., truncated: _Optional[bool] = ..., grid: _Optional[_Union[_types_pb2.Grid, _Mapping]] = ..., unknown_words: _Optional[_Iterable[str]] = ..., given_tokens: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., nearest_words: _Optional[_Iterable[str]] = ...) -> None: ...
+        negative_truncated: bool
+        def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., seeds: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., text_tokens: _Optional[_Iterable[int]] = ..., pieces: _Optional[_Iterable[str]] = ..., truncated: _Optional[bool] = ..., grid: _Optional[_Union[_types_pb2.Grid, _Mapping]] = ..., unknown_words: _Optional[_Iterable[str]] = ..., given_tokens: _Optional[int] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., nearest_words: _Optional[_Iterable[str]] = ..., negative_truncated: _Optional[bool] = ...) -> None: ...
     class Progress(_message.Message):
         __slots__ = ("candidate", "tokens_done", "tokens_total", "tokens_per_second")
         CANDIDATE_FIELD_NUMBER: _ClassVar[int]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from easel.v1 import types_pb2 as easel_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65\x61sel/v1/sampler.proto\x12\x08\x65\x61sel.v1\x1a\x14\x65\x61sel/v1/types.proto\"\x95\x02\n\rSampleRequest\x12%\n\x07package\x18\x01 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x13\n\x0btext_tokens\x18\x02 \x03(\r\x12\x35\n\ncandidates\x18\x03 \x03(\x0b\x32!.easel.v1.SampleRequest.Candidate\x12\x30\n\nparameters\x18\x04 \x01(\x0b\x32\x1c.easel.v1.SamplingParameters\x12$\n\x05given\x18\x05 \x01(\x0b\x32\x15.easel.v1.GivenTokens\x12\x12\n\nchunk_size\x18\x06 \x01(\r\x1a%\n\tCandidate\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\"\xd7\x04\n\x0eSampleResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.easel.v1.SampleResponse.QueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.easel.v1.SampleResponse.AdmittedH\x00\x12%\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x14.easel.v1.TokenChunkH\x00\x12\x35\n\x08\x66inished\x18\x04 \x01(\x0b\x32!.easel.v1.SampleResponse.FinishedH\x00\x1a:\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x1e\n\x16\x65stimated_wait_seconds\x18\x02 \x01(\x01\x1a]\n\x08\x41\x64mitted\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x13\n\x0bslots_total\x18\x02 \x01(\r\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\x12\x16\n\x0eprefill_tokens\x18\x04 \x01(\r\x1a\xd8\x01\n\x08\x46inished\x12\x11\n\tcandidate\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x17\n\x0fprefill_seconds\x18\x03 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x04 \x01(\x01\x12\x17\n\x0fmean_batch_rows\x18\x05 \x01(\x01\x12\x16\n\x0elog_likelihood\x18\x06 \x01(\x01\x12)\n\x1cunconditional_log_likelihood\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\x1f\n\x1d_unconditional_log_likelihoodB\x07\n\x05\x65vent2O\n\x0eSamplerService\x12=\n\x06Sample\x12\x17.easel.v1.SampleRequest\x1a\x18.easel.v1.SampleResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65\x61sel/v1/sampler.proto\x12\x08\x65\x61sel.v1\x1a\x14\x65\x61sel/v1/types.proto\"\xc4\x02\n\rSampleRequest\x12%\n\x07package\x18\x01 \x01(\x0b\x32\x14.easel.v1.PackageRef\x12\x13\n\x0btext_tokens\x18\x02 \x03(\r\x12\x35\n\ncandidates\x18\x03 \x03(\x0b\x32!.easel.v1.SampleRequest.Candidate\x12\x30\n\nparameters\x18\x04 \x01(\x0b\x32\x1c.easel.v1.SamplingParameters\x12$\n\x05given\x18\x05 \x01(\x0b\x32\x15.easel.v1.GivenTokens\x12\x12\n\nchunk_size\x18\x06 \x01(\r\x12-\n\x0fnegative_tokens\x18\x07 \x01(\x0b\x32\x14.easel.v1.TextTokens\x1a%\n\tCandidate\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\"\xd7\x04\n\x0eSampleResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.easel.v1.SampleResponse.QueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.easel.v1.SampleResponse.AdmittedH\x00\x12%\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x14.easel.v1.TokenChunkH\x00\x12\x35\n\x08\x66inished\x18\x04 \x01(\x0b\x32!.easel.v1.SampleResponse.FinishedH\x00\x1a:\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x1e\n\x16\x65stimated_wait_seconds\x18\x02 \x01(\x01\x1a]\n\x08\x41\x64mitted\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x13\n\x0bslots_total\x18\x02 \x01(\r\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\x12\x16\n\x0eprefill_tokens\x18\x04 \x01(\r\x1a\xd8\x01\n\x08\x46inished\x12\x11\n\tcandidate\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x17\n\x0fprefill_seconds\x18\x03 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x04 \x01(\x01\x12\x17\n\x0fmean_batch_rows\x18\x05 \x01(\x01\x12\x16\n\x0elog_likelihood\x18\x06 \x01(\x01\x12)\n\x1cunconditional_log_likelihood\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\x1f\n\x1d_unconditional_log_likelihoodB\x07\n\x05\x65vent2O\n\x0eSamplerService\x12=\n\x06Sample\x12\x17.easel.v1.SampleRequest\x1a\x18.easel.v1.SampleResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.v1.sampler_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLEREQUEST']._serialized_start=59
-  _globals['_SAMPLEREQUEST']._serialized_end=336
-  _globals['_SAMPLEREQUEST_CANDIDATE']._serialized_start=299
-  _globals['_SAMPLEREQUEST_CANDIDATE']._serialized_end=336
-  _globals['_SAMPLERESPONSE']._serialized_start=339
-  _globals['_SAMPLERESPONSE']._serialized_end=938
-  _globals['_SAMPLERESPONSE_QUEUED']._serialized_start=557
-  _globals['_SAMPLERESPONSE_QUEUED']._serialized_end=615
-  _globals['_SAMPLERESPONSE_ADMITTED']._serialized_start=617
-  _globals['_SAMPLERESPONSE_ADMITTED']._serialized_end=710
-  _globals['_SAMPLERESPONSE_FINISHED']._serialized_start=713
-  _globals['_SAMPLERESPONSE_FINISHED']._serialized_end=929
-  _globals['_SAMPLERSERVICE']._serialized_start=940
-  _globals['_SAMPLERSERVICE']._serialized_end=1019
+  _globals['_SAMPLEREQUEST']._serialized_end=383
+  _globals['_SAMPLEREQUEST_CANDIDATE']._serialized_start=346
+  _globals['_SAMPLEREQUEST_CANDIDATE']._serialized_end=383
+  _globals['_SAMPLERESPONSE']._serialized_start=386
+  _globals['_SAMPLERESPONSE']._serialized_end=985
+  _globals['_SAMPLERESPONSE_QUEUED']._serialized_start=604
+  _globals['_SAMPLERESPONSE_QUEUED']._serialized_end=662
+  _globals['_SAMPLERESPONSE_ADMITTED']._serialized_start=664
+  _globals['_SAMPLERESPONSE_ADMITTED']._serialized_end=757
+  _globals['_SAMPLERESPONSE_FINISHED']._serialized_start=760
+  _globals['_SAMPLERESPONSE_FINISHED']._serialized_end=976
+  _globals['_SAMPLERSERVICE']._serialized_start=987
+  _globals['_SAMPLERSERVICE']._serialized_end=1066
 # @@protoc_insertion_point(module_scope)

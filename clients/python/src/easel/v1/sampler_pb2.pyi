@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SampleRequest(_message.Message):
-    __slots__ = ("package", "text_tokens", "candidates", "parameters", "given", "chunk_size")
+    __slots__ = ("package", "text_tokens", "candidates", "parameters", "given", "chunk_size", "negative_tokens")
     class Candidate(_message.Message):
         __slots__ = ("id", "seed")
         ID_FIELD_NUMBER: _ClassVar[int]
@@ -22,13 +22,15 @@ class SampleRequest(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
     CHUNK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     package: _types_pb2.PackageRef
     text_tokens: _containers.RepeatedScalarFieldContainer[int]
     candidates: _containers.RepeatedCompositeFieldContainer[SampleRequest.Candidate]
     parameters: _types_pb2.SamplingParameters
     given: _types_pb2.GivenTokens
     chunk_size: int
-    def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., text_tokens: _Optional[_Iterable[int]] = ..., candidates: _Optional[_Iterable[_Union[SampleRequest.Candidate, _Mapping]]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., given: _Optional[_Union[_types_pb2.GivenTokens, _Mapping]] = ..., chunk_size: _Optional[int] = ...) -> None: ...
+    negative_tokens: _types_pb2.TextTokens
+    def __init__(self, package: _Optional[_Union[_types_pb2.PackageRef, _Mapping]] = ..., text_tokens: _Optional[_Iterable[int]] = ..., candidates: _Optional[_Iterable[_Union[SampleRequest.Candidate, _Mapping]]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., given: _Optional[_Union[_types_pb2.GivenTokens, _Mapping]] = ..., chunk_size: _Optional[int] = ..., negative_tokens: _Optional[_Union[_types_pb2.TextTokens, _Mapping]] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("queued", "admitted", "chunk", "finished")
