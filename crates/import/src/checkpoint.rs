@@ -5,6 +5,7 @@ mod entry;
 mod formats;
 #[cfg(test)]
 mod hostile;
+mod kind;
 mod part;
 mod pickle;
 mod safetensors;
@@ -72,14 +73,23 @@ impl Checkpoint {
 
     /// The first part that has all these keys.
     pub(crate) fn part_with(&self, keys: &[&str]) -> Result<Part, Error> {
+        let has = |part: &Part| keys.iter().all(|key| part.entries().contains_key(*key));
+        self.find(has, || format!("weights with {}", keys.join(", ")))
+    }
+
+    /// The first part that is `right`; else the error of one that cannot be read, or that `expected` is not there.
+    pub(crate) fn find(&self, right: impl Fn(&Part) -> bool, expected: impl FnOnce() -> String) -> Result<Part, Error> {
+        // What cannot be read may be of no use to the model: a state of its training, for example.
+        let mut failed = None;
         for part in self.parts() {
-            let part = part?;
-            if keys.iter().all(|key| part.entries().contains_key(*key)) {
-                return Ok(part);
+            match part {
+                Ok(part) if right(&part) => return Ok(part),
+                Ok(_) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        let (expected, found) = (format!("weights with {}", keys.join(", ")), "none".into());
-        Err(Error::File { path: self.path.clone(), expected, found })
+        let none = || Error::File { path: self.path.clone(), expected: expected(), found: "none".into() };
+        Err(failed.unwrap_or_else(none))
     }
 }
 
@@ -113,6 +123,7 @@ pub(crate) fn text(path: &Path, limit: u64) -> Result<String, Error> {
         return Err(Error::File { path: path.into(), expected, found });
     }
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    kind::not_a_pointer(path, &bytes)?;
     String::from_utf8(bytes).map_err(|_| Error::File {
         path: path.into(),
         expected: "UTF-8 text".into(),

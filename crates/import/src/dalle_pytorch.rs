@@ -49,7 +49,8 @@ pub(crate) fn import(
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let side = config.side as u32;
     let autoencoder = autoencoder(&part)?;
-    let pictures = pictures(part.path(), autoencoder, Grid { rows: side, columns: side }, out, options, &mut |_| ())?;
+    let pictures =
+        pictures(part.path(), autoencoder, Grid { rows: side, columns: side }, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != config.codebook {
         let (expected, found) = (config.codebook.to_string(), pictures.codebook.to_string());
         let field = "vae (image tokens, as to_logits has them)".into();
@@ -59,7 +60,7 @@ pub(crate) fn import(
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the checkpoint".into(), part.digest()?),
+        ("sha256 of the checkpoint".into(), part.digest(&mut || read(0))?),
     ]);
     Ok(Manifest { provenance, ..manifest(&config, pictures) })
 }

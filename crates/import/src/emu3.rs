@@ -79,7 +79,7 @@ pub(crate) fn import(
     let graph = sampler(graph, &mut tensors, &config, (prefix, head), grid, &text)?;
     tensors.finish(None)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
-    let pictures = pictures(checkpoint.path(), Autoencoder::Emu3, grid, out, options, &mut |_| ())?;
+    let pictures = pictures(checkpoint.path(), Autoencoder::Emu3, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != text.image.len() {
         let (expected, found) = (text.image.len().to_string(), pictures.codebook.to_string());
         let field = "the codes of the autoencoder, as the vocabulary has them".into();
@@ -89,7 +89,7 @@ pub(crate) fn import(
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the checkpoint".into(), part.digest()?),
+        ("sha256 of the checkpoint".into(), part.digest(&mut || read(0))?),
     ]);
     Ok(Manifest { provenance, ..manifest(&config, text, pictures) })
 }

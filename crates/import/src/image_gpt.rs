@@ -104,7 +104,7 @@ pub(crate) fn import(
     tensors.finish(None)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::Palette, grid, out, options, &mut |_| ())?;
+    let pictures = pictures(checkpoint.path(), Autoencoder::Palette, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != sizes.codebook {
         let (expected, found) = (sizes.codebook.to_string(), pictures.codebook.to_string());
         let field = "clusters (colours, as lm_head has them)".into();
@@ -113,7 +113,7 @@ pub(crate) fn import(
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the transformer".into(), part.digest()?),
+        ("sha256 of the transformer".into(), part.digest(&mut || read(0))?),
     ]);
     Ok(Manifest { provenance, ..manifest(&config, &sizes, pictures) })
 }

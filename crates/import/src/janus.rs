@@ -87,7 +87,7 @@ pub(crate) fn import(
     let (graph, codebook) = sampler(graph, &mut tensors, &layout, &config, side)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: side as u32, columns: side as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::Janus, grid, out, options, &mut |_| ())?;
+    let pictures = pictures(checkpoint.path(), Autoencoder::Janus, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != codebook {
         let (expected, found) = (codebook.to_string(), pictures.codebook.to_string());
         let field = "the codes of the autoencoder, as the image head has them".into();
@@ -97,7 +97,7 @@ pub(crate) fn import(
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the checkpoint".into(), part.digest()?),
+        ("sha256 of the checkpoint".into(), part.digest(&mut || read(0))?),
     ]);
     let attention = config.geometry(TEXT_LENGTH, [side; 2], codebook);
     let attention = AttentionGeometry {

@@ -70,7 +70,7 @@ const CONFIG_BYTES: u64 = 1 << 20;
 
 /// Reads the checkpoint at `checkpoint`, a folder or a file of weights, and writes a package to the folder `out`, which appears when it is whole.
 ///
-/// `progress` is told after every tensor, and once more at the end.
+/// `progress` is told after every tensor, now and then between them, and once more at the end. Where it panics, nothing is left behind.
 ///
 /// # Errors
 /// [`ImportOptions::name`] is none, a file is missing or damaged, a size makes no sense, a tensor is missing, has another shape than the configuration says or is one too many; or there is
@@ -132,6 +132,7 @@ pub fn import(
     };
     let manifest = options.for_device(manifest)?;
     let total_bytes = family_bytes + clip_bytes;
+    report(Progress { read_bytes: family_bytes, total_bytes });
     let mut ranked = |bytes| report(Progress { read_bytes: family_bytes + bytes, total_bytes });
     let manifest = match clip {
         Some(clip) => clip.attach(manifest, staging.dir(), options, &mut ranked)?,

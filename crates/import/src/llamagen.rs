@@ -56,14 +56,14 @@ pub(crate) fn import(
         (Some(t5), Some(projection)) => captions(t5, &projection, out, options, &mut read)?,
         _ => classes(&sizes, out)?,
     };
-    let pictures = autoencoder(checkpoint, &sizes, out, options)?;
+    let pictures = autoencoder(checkpoint, &sizes, out, options, &mut read)?;
     let mut provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the transformer".into(), part.digest()?),
+        ("sha256 of the transformer".into(), part.digest(&mut || read(0))?),
     ]);
     if let Some(t5) = &t5 {
-        provenance.insert("sha256 of the text encoder".into(), t5.digest()?);
+        provenance.insert("sha256 of the text encoder".into(), t5.digest(&mut || read(0))?);
     }
     Ok(Manifest { provenance, ..manifest::manifest(&sizes, &text, pictures) })
 }
@@ -162,9 +162,15 @@ fn write(out: &Path, name: &str, text: &str) -> Result<(), Error> {
     fs::write(&path, text).map_err(|source| Error::Io { path, source })
 }
 
-fn autoencoder(checkpoint: &Checkpoint, sizes: &Sizes, out: &Path, options: &ImportOptions) -> Result<Pictures, Error> {
+fn autoencoder(
+    checkpoint: &Checkpoint,
+    sizes: &Sizes,
+    out: &Path,
+    options: &ImportOptions,
+    read: &mut dyn FnMut(u64),
+) -> Result<Pictures, Error> {
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::LlamaGen, grid, out, options, &mut |_| ())?;
+    let pictures = pictures(checkpoint.path(), Autoencoder::LlamaGen, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize == sizes.codebook {
         return Ok(pictures);
     }

@@ -76,28 +76,24 @@ pub(crate) fn import(
     tensors.finish(None)?;
     built.write(&out.join(ENCODER), &BTreeMap::from([("easel.contract", ENCODER_CONTRACT.to_owned())]))?;
     let grid = Grid { rows: SIDE as u32, columns: SIDE as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::MinDalle, grid, out, options, &mut |_| ())?;
+    let pictures = pictures(checkpoint.path(), Autoencoder::MinDalle, grid, out, options, &mut |_| read(0))?;
     vocabulary(checkpoint, out)?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
-        ("sha256 of the encoder".into(), encoder.digest()?),
-        ("sha256 of the decoder".into(), decoder.digest()?),
+        ("sha256 of the encoder".into(), encoder.digest(&mut || read(0))?),
+        ("sha256 of the decoder".into(), decoder.digest(&mut || read(0))?),
     ]);
     Ok(Manifest { provenance, ..manifest(&sizes, keys_values.len(), pictures) })
 }
 
 /// The part with the encoder, whose keys are among the decoder's.
 fn text_encoder(checkpoint: &Checkpoint) -> Result<Part, Error> {
-    for part in checkpoint.parts() {
-        let part = part?;
+    let encodes = |part: &Part| {
         let has = |key: &str| part.entries().contains_key(key);
-        if has("layernorm_embedding.weight") && has("layers.0.glu.fc0.weight") && !has("lm_head.weight") {
-            return Ok(part);
-        }
-    }
-    let (expected, found) = ("a text encoder (encoder.pt) beside the decoder".into(), "none".into());
-    Err(Error::File { path: checkpoint.path().into(), expected, found })
+        has("layernorm_embedding.weight") && has("layers.0.glu.fc0.weight") && !has("lm_head.weight")
+    };
+    checkpoint.find(encodes, || "a text encoder (encoder.pt) beside the decoder".into())
 }
 
 fn sizes(tensors: &Tensors<'_>) -> Result<Sizes, Error> {

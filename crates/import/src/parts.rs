@@ -190,9 +190,15 @@ fn places(checkpoint: &Checkpoint, layout: Autoencoder) -> Result<Vec<Place>, Er
         Autoencoder::OpenAi => "blocks.input.w",
         _ => "decoder.conv_in.weight",
     };
-    let mut places = Vec::new();
+    let (mut places, mut failed) = (Vec::new(), None);
     for part in checkpoint.parts() {
-        let part = Rc::new(part?);
+        let part = match part {
+            Ok(part) => Rc::new(part),
+            Err(error) => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
         let before = |name: &str| name.strip_suffix(key).map(str::to_owned);
         for (name, entry) in part.entries() {
             let Some(prefix) = before(name).filter(|p| p.is_empty() || p.ends_with('.')) else { continue };
@@ -205,6 +211,9 @@ fn places(checkpoint: &Checkpoint, layout: Autoencoder) -> Result<Vec<Place>, Er
     places.sort_by_key(|place| place.encodes);
     if places.first().is_some_and(|place| !place.encodes) {
         return Ok(places);
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let (expected, found) = (format!("a decoder's tensor {key}"), "none".into());
     Err(Error::File { path: checkpoint.path().into(), expected, found })

@@ -72,16 +72,10 @@ impl Source {
     /// Looks for CLIP in a file or a folder of them.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(path)?;
-        let known = |part: Result<Part, Error>| match part {
-            Ok(part) => Names::of(&part).map(|(names, prefix)| Ok((part, names, prefix))),
-            Err(error) => Some(Err(error)),
-        };
-        let found = checkpoint.parts().find_map(known).transpose()?;
-        if let Some((part, names, prefix)) = found {
-            return Ok(Self { checkpoint, part, prefix, names });
-        }
-        let expected = format!("a tensor {} or {}", Names::OpenAi.patches(), Names::HuggingFace.patches());
-        Err(Error::File { path: path.into(), expected, found: "none".into() })
+        let expected = || format!("a tensor {} or {}", Names::OpenAi.patches(), Names::HuggingFace.patches());
+        let part = checkpoint.find(|part| Names::of(part).is_some(), expected)?;
+        let (names, prefix) = Names::of(&part).expect("it was found by them");
+        Ok(Self { checkpoint, part, prefix, names })
     }
 
     /// Bytes of its tensors.
@@ -105,7 +99,7 @@ impl Source {
         let ranker = Some(self.import(out, options, &mut read)?);
         progress(self.bytes());
         let mut provenance = manifest.provenance;
-        provenance.insert("sha256 of the ranker".into(), self.part.digest()?);
+        provenance.insert("sha256 of the ranker".into(), self.part.digest(&mut || progress(self.bytes()))?);
         Ok(Manifest { provenance, ranker, ..manifest })
     }
 

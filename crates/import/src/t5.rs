@@ -69,8 +69,9 @@ impl Source {
         self.part.entries().iter().filter(|(key, _)| read(key)).map(|(_, entry)| entry.bytes()).sum()
     }
 
-    pub(crate) fn digest(&self) -> Result<String, Error> {
-        self.part.digest()
+    /// As [`Part::digest`].
+    pub(crate) fn digest(&self, tick: &mut dyn FnMut()) -> Result<String, Error> {
+        self.part.digest(tick)
     }
 
     /// The graph of the encoder and of what makes embeddings of its features.

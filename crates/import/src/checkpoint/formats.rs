@@ -135,6 +135,22 @@ fn one_shard_stands_for_all_and_a_file_for_itself() {
 }
 
 #[test]
+fn what_cannot_be_read_stands_in_nobodys_way_unless_it_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a_state_of_the_training.bin"), "no weights").unwrap();
+    let refused =
+        |key: &str| Checkpoint::open(dir.path()).unwrap().part_with(&[key]).map(drop).unwrap_err().to_string();
+    let damaged = "a_state_of_the_training.bin: not a usable PyTorch file";
+    assert!(refused("plain").contains(damaged));
+    fs::copy(fixture("state.pt"), dir.path().join("state.pt")).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    assert_eq!(checkpoint.part_with(&["plain", "row"]).unwrap().path(), dir.path().join("state.pt"));
+    assert!(refused("strange").contains(damaged), "it may be in there");
+    fs::remove_file(dir.path().join("a_state_of_the_training.bin")).unwrap();
+    assert!(refused("strange").ends_with("expected weights with strange, found none"));
+}
+
+#[test]
 fn a_configuration_may_be_yaml() {
     let dir = tempfile::tempdir().unwrap();
     let config = |yaml: &str| {

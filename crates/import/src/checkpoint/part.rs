@@ -14,14 +14,13 @@ use sha2::{Digest, Sha256};
 use super::{
     Tensors,
     entry::Entry,
+    kind::Kind,
     safetensors,
     source::Source,
     torch,
     weights::{self, Weights},
 };
 use crate::Error;
-
-const SAFETENSORS: &str = "safetensors";
 
 /// The tensors of a file or a set of shards, and what lies beside them.
 pub(crate) struct Part {
@@ -44,9 +43,9 @@ impl Part {
         let mut part = Self { path, files: Vec::new(), entries: BTreeMap::new(), beside: Value::Null };
         for file in &weights.files {
             let source = Arc::new(Source::open(file)?);
-            let (entries, beside) = match file.extension() {
-                Some(ending) if ending == SAFETENSORS => (safetensors::read(file, &source)?, Value::Null),
-                _ => torch::read(file, &source)?,
+            let (entries, beside) = match Kind::of(file, &source)? {
+                Kind::Safetensors => (safetensors::read(file, &source)?, Value::Null),
+                Kind::Torch => torch::read(file, &source)?,
             };
             for (tensor, entry) in entries {
                 if part.entries.contains_key(&tensor) {
@@ -87,13 +86,14 @@ impl Part {
         self.entries.values().map(Entry::bytes).sum()
     }
 
-    /// The SHA-256 of the file in lower-case hex; of several files, one after another.
-    pub(crate) fn digest(&self) -> Result<String, Error> {
+    /// The SHA-256 of the file in lower-case hex; of several files, one after another. `tick` is called every few moments, so that a caller can give up.
+    pub(crate) fn digest(&self, tick: &mut dyn FnMut()) -> Result<String, Error> {
         let mut hash = Sha256::new();
         let mut feed = |source: &Source| -> io::Result<()> {
-            let (mut cursor, mut piece) = (source.cursor(0, source.len()), vec![0; 1 << 16]);
+            let (mut cursor, mut piece) = (source.cursor(0, source.len()), vec![0; 1 << 20]);
             while let n @ 1.. = cursor.read(&mut piece)? {
                 hash.update(&piece[..n]);
+                tick();
             }
             Ok(())
         };

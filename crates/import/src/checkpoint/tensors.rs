@@ -24,7 +24,7 @@ impl<'a> Tensors<'a> {
     /// The tensors of one file or of a set of shards, of any format that is known; they are read when they are taken.
     pub(crate) fn open(path: &Path, read: &'a mut dyn FnMut(u64)) -> Result<Self, Error> {
         let part = Part::open(path)?;
-        let digest = part.digest()?;
+        let digest = part.digest(&mut || read(0))?;
         Ok(Self { digest, ..part.tensors("", read) })
     }
 

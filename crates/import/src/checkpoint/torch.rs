@@ -33,18 +33,22 @@ pub(super) fn read(path: &Path, source: &Arc<Source>) -> Result<(BTreeMap<String
     parts(source).map_err(|reason| Error::Torch { path: path.into(), reason })
 }
 
+/// Whether the file begins as the format before zip archives does.
+pub(super) fn begins(source: &Source) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    source.cursor(0, source.len()).take(MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(head == MAGIC)
+}
+
 fn parts(source: &Arc<Source>) -> Result<(BTreeMap<String, Entry>, Value), String> {
     let text = |error: std::io::Error| error.to_string();
     if zip::begins(source).map_err(text)? {
         return zipped(&Archive::open(source).map_err(text)?);
     }
-    let mut cursor = source.cursor(0, source.len());
-    let mut head = Vec::new();
-    cursor.by_ref().take(MAGIC.len() as u64).read_to_end(&mut head).map_err(text)?;
-    if head != MAGIC {
+    if !begins(source).map_err(text)? {
         return Err("neither a zip archive nor the format before it".into());
     }
-    legacy(source, &mut cursor)
+    legacy(source, &mut source.cursor(MAGIC.len() as u64, source.len()))
 }
 
 /// An archive: a pickle, and each storage as a member of its own.
