@@ -3,6 +3,7 @@
 The package forbids image tokens in the last step of its `forward`; what comes before is the original here, drawn from as Meta's own code does.
 """
 
+import sys
 from pathlib import Path
 
 import originals
@@ -102,6 +103,31 @@ def test_tokens_and_pixels_are_equal(behind: bool, tmp_path: Path):
         assert len(set(expected)) > 10
         # The defaults are the original's.
         assert suite.draw(text, seeds=[7]) == [expected]
+
+
+def test_texts_are_equal(tmp_path: Path, monkeypatch):
+    """With pieces of bytes, image tokens behind them, and the tokens around a caption in front, as in Meta's vocabulary."""
+    from tokenizers import models, pre_tokenizers, processors, trainers
+
+    first = ["<s>", "<racm3:break>", "<pad>", "</s>", "<image>"]
+    letters = str.maketrans("0123456789", "ABCDEFGHIJ")
+    image = [f"IMGIMG{str(code).translate(letters)}Z" for code in range(CODES)]
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1200, special_tokens=[*first, *image], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(served.captions(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", START)])
+    names = tokenizer.get_vocab()
+    monkeypatch.setattr(sys.modules[__name__], "WORDS", len(names))
+    folder = save(model(names, False), taming(False), names, tmp_path / "checkpoint")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    with served.suite(served.imported(folder, tmp_path / "package")) as suite:
+        suite.hold_texts(lambda caption: tokenizer.encode(caption, add_special_tokens=False).ids)
+        # What looks like a special token is text.
+        spelt = suite.tokenize("<s>IMGIMGAZ<image>")[0]
+        assert len(spelt) > 3 and not {names[name] for name in (*first, *image)} & set(spelt)
 
 
 def test_half_an_autoencoder_is_not_enough(tmp_path: Path):

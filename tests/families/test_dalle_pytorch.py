@@ -197,4 +197,16 @@ def test_a_prompt_becomes_the_same_picture(tmp_path: Path, monkeypatch):
         made = suite.generate(prompt)
         assert (made.text, made.tokens) == (text, expected)
         hold_pixels(made.pixels, decode(torch.tensor([expected])) / 2 + 0.5, down=False)
+
+
+def test_texts_are_equal(tmp_path: Path, monkeypatch):
+    """With the package's default vocabulary."""
+    from dalle_pytorch import tokenizer
+
+    monkeypatch.setitem(BASE, "text_seq_len", 128)
+    options = dict(num_text_tokens=tokenizer.tokenizer.vocab_size)
+    folder = save(model(options), options, tmp_path / "checkpoint")
+    (folder / "tokenizer.json").unlink()
+    shutil.copy(Path(tokenizer.__file__).parent / "data/bpe_simple_vocab_16e6.txt", folder)
+    with served.suite(served.imported(folder, tmp_path / "package")) as suite:
         suite.hold_texts(tokenizer.tokenizer.encode)

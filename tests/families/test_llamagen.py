@@ -312,7 +312,24 @@ def test_pictures_of_captions_are_equal(tmp_path: Path):
         hold(suite, original, CAPTIONS, conditions)
         prompt = "<b>A photo</b> of an &quot;avocado&quot;  Armchair; it's 4K!"
         hold_prompt(suite, prompt, encode(prompt)[: LENGTH - 1], original, pictures, conditions)
-        suite.hold_texts(encode)
+
+
+def test_texts_are_equal(tmp_path: Path, monkeypatch):
+    """With pieces of several letters, as T5's vocabulary has them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    trainer = trainers.UnigramTrainer(vocab_size=600, special_tokens=PIECES[:3], unk_token=PIECES[2], show_progress=False)
+    trained.train_from_iterator(served.captions(), trainer)
+    pieces = sorted(trained.get_vocab(), key=trained.token_to_id)
+    assert sum(len(piece) > 2 for piece in pieces) > 50
+    for name, value in dict(PIECES=pieces, LENGTH=128).items():
+        monkeypatch.setattr(sys.modules[__name__], name, value)
+    checkpoint = save(Original(True, HEADS), vqgan(), tmp_path / "checkpoint", image_size=GRID * FACTOR)
+    t5 = save_reader(reader(), tmp_path / "t5")
+    with served.suite(served.imported(checkpoint, tmp_path / "package", "--text-encoder", str(t5))) as suite:
+        suite.hold_texts(encoder(t5))
 
 
 def test_tokens_are_equal_at_the_published_sizes(tmp_path: Path, monkeypatch):

@@ -1,4 +1,4 @@
-"""DALL·E Mini: a text encoder, attention across, guidance against an empty caption; tokens equal over the whole grid."""
+"""DALL·E Mini: a text encoder, attention across, guidance against an empty caption; tokens equal over the whole grid, greedy and sampled."""
 
 import json
 import shutil
@@ -50,8 +50,8 @@ def text_tokenizer(folder: Path, monkeypatch):
     return text_tokenizer.TextTokenizer(json.loads((folder / "vocab.json").read_text()), merges)
 
 
-def generate(encoder: torch.nn.Module, decoder: torch.nn.Module, tokenizer: object, prompt: str, scale: int) -> list[int]:
-    """The tokens of the package's own generation, the most likely one each time."""
+def generate(encoder: torch.nn.Module, decoder: torch.nn.Module, tokenizer: object, prompt: str, **options: float) -> list[int]:
+    """The tokens of the package's own generation; unless told otherwise, the most likely one each time."""
     from min_dalle import MinDalle
 
     original = MinDalle.__new__(MinDalle)
@@ -59,7 +59,7 @@ def generate(encoder: torch.nn.Module, decoder: torch.nn.Module, tokenizer: obje
     original.layer_count, original.embed_count = LAYERS, WIDTH
     original.tokenizer, original.encoder, original.decoder = tokenizer, encoder, decoder
     original.image_grid_from_tokens = lambda image_tokens, **_: image_tokens.clone()
-    stream = original.generate_raw_image_stream(prompt, seed=1, grid_size=1, top_k=1, supercondition_factor=scale)
+    stream = original.generate_raw_image_stream(prompt, seed=1, grid_size=1, **{"top_k": 1, "supercondition_factor": SCALE, **options})
     return next(stream)[0].tolist()
 
 
@@ -72,7 +72,7 @@ def test_a_prompt_becomes_the_same_picture(tmp_path: Path, monkeypatch):
     folder = save(encoder, decoder, pictures, tmp_path / "checkpoint")
     package = served.imported(folder, tmp_path / "package")
     tokenizer = text_tokenizer(folder, monkeypatch)
-    expected = generate(encoder, decoder, tokenizer, PROMPT, SCALE)
+    expected = generate(encoder, decoder, tokenizer, PROMPT)
     assert len(expected) == 256 and len(set(expected)) > 20, "the tokens are much alike"
     with served.suite(package) as suite:
         made = suite.generate(PROMPT, guidance_scale=float(SCALE))
@@ -81,3 +81,11 @@ def test_a_prompt_becomes_the_same_picture(tmp_path: Path, monkeypatch):
         hold_pixels(made.pixels, pixels, down=True)
         assert suite.draw(made.text, guidance_scale=float(SCALE)) == [expected]
         suite.hold_texts(lambda caption: tokenizer.tokenize(caption)[1:-1])
+        for seed, temperature, top_k, scale in [(7, 0.8, 24, 3), (2**40, 1.0, 256, 16)]:
+            places = iter(range(256))
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "multinomial", lambda shares, _: torch.tensor([[served.fall(shares[0], seed, next(places))]]))
+                expected = generate(encoder, decoder, tokenizer, PROMPT, temperature=temperature, top_k=top_k, supercondition_factor=scale)
+            assert len(set(expected)) > 100, "the tokens are much alike"
+            options = dict(temperature=temperature, top_k=top_k, guidance_scale=float(scale))
+            assert suite.draw(made.text, seeds=[seed], **options) == [expected]

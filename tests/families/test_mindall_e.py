@@ -4,6 +4,7 @@ The original is no package. `Original` computes what its transformer does, under
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import originals
@@ -112,4 +113,10 @@ def test_tokens_and_pixels_are_equal(approximate: bool, tmp_path: Path):
         made = suite.generate(prompt)
         assert (made.text, made.tokens) == (text, expected)
         hold_pixels(made.pixels, decoded(vqgan, torch.tensor([expected]), GRID, GRID), down=True)
-        suite.hold_texts(encode)
+
+
+def test_texts_are_equal(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "LENGTH", 128)
+    folder = save(Original(False), taming(False), False, tmp_path / "checkpoint")
+    with served.suite(served.imported(folder, tmp_path / "package")) as suite:
+        suite.hold_texts(encoder(folder))

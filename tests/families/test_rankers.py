@@ -1,14 +1,18 @@
-"""CLIP: embeddings whose cosines are within 1e-4 of the original's."""
+"""CLIP: embeddings whose cosines are within 1e-4 of the original's, from the graphs, and from the whole suite with the original's vocabulary and filters."""
 
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import open_clip
 import originals
 import pytest
+import served
+import test_image_gpt
 import torch
+from PIL import Image
 
 CONTEXT, END = 77, 49407
 MEAN, STD = np.float32([0.48145466, 0.4578275, 0.40821073]), np.float32([0.26862954, 0.26130258, 0.27577711])
@@ -115,6 +119,53 @@ def test_the_size_of_vit_b_32(run_part, tmp_path):
     graphs = run_part("ranker", tmp_path)
     pictures, ids = photos(224), captions()
     hold(graphs, pictures, ids, (model.get_image_features(pixel_values=normalised(pictures)), model.get_text_features(input_ids=ids)))
+
+
+def save(layout: str, folder: Path) -> tuple[torch.nn.Module, object]:
+    """A checkpoint of a model that reads pictures of 48×48, and the model's own way from a picture to it."""
+    folder.mkdir()
+    if layout == "hugging-face":
+        clip = hugging_face(folder)
+        settings = dict(image_mean=MEAN.tolist(), image_std=STD.tolist(), size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    else:
+        clip, vision, text = open_clip_model(True, patch=8, width=96, head=24)
+        config = dict(model_cfg=dict(vision_cfg=vision, text_cfg=text, quick_gelu=True), preprocess_cfg=dict(mean=MEAN.tolist(), std=STD.tolist()))
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        torch.save(clip.state_dict(), folder / "open_clip_pytorch_model.bin")
+        vocabulary(folder)
+    return clip, open_clip.image_transform(48, is_train=False, mean=MEAN.tolist(), std=STD.tolist())
+
+
+@pytest.mark.parametrize("layout", ["hugging-face", "open-clip"])
+def test_the_scores_of_the_suite_are_the_originals(layout: str, tmp_path: Path):
+    """Of pictures of any shape and more than a thousand awkward texts, and of a picture that is drawn."""
+    clip, transform = save(layout, tmp_path / "clip")
+    colours = np.random.default_rng(1).uniform(-1, 1, (test_image_gpt.COLOURS, 3)).astype(np.float32)
+    checkpoint = test_image_gpt.save(test_image_gpt.model("quick_gelu"), tmp_path / "checkpoint", colours)
+    package = served.imported(checkpoint, tmp_path / "package", "--ranker", str(tmp_path / "clip"))
+
+    def scores(picture: Image.Image, texts: list[str]) -> np.ndarray:
+        pixels, ids = transform(picture)[None], open_clip.tokenize(texts)
+        if layout == "open-clip":
+            images, words = clip.encode_image(pixels), clip.encode_text(ids)
+        else:
+            images, words = clip.get_image_features(pixel_values=pixels), clip.get_text_features(input_ids=ids)
+        return (unit(words) @ unit(images).T)[:, 0]
+
+    captions, noise = served.captions(), np.random.default_rng(2)
+    shapes = [(48, 48), (31, 90), (200, 57), (64, 64), (7, 9), (300, 301)]
+    with served.suite(package) as suite:
+        for i, (height, width) in enumerate(shapes):
+            picture = Image.fromarray(noise.integers(0, 256, (height, width, 3)).astype(np.uint8))
+            texts = captions[i :: len(shapes)]
+            made, expected = suite.classify(picture, texts), scores(picture, texts)
+            assert np.ptp(expected) > 1e-2, "all scores are alike"
+            assert np.abs([made[text] for text in texts] - expected).max() < 1e-4
+        prompt = "A painting of an avocado armchair; it's 4k!"
+        made = suite.generate(prompt)
+        assert abs(made.score - scores(Image.fromarray(made.pixels[0]), [prompt])[0]) < 1e-4
+    assert len(captions) > 1000
 
 
 def test_an_activation_that_nobody_tells_is_asked_for(run_part, tmp_path):
