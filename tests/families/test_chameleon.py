@@ -134,5 +134,5 @@ def test_half_an_autoencoder_is_not_enough(tmp_path: Path):
     names = vocabulary()
     folder = save(model(names, False), taming(False), names, tmp_path / "checkpoint")
     (folder / "vqgan.ckpt").unlink()
-    with pytest.raises(AssertionError, match="expected a decoder's tensor decoder.conv_in.weight, found none"):
+    with pytest.raises(AssertionError, match="expected the weights of the autoencoder's decoder, with decoder.conv_in.weight, found none"):
         served.imported(folder, tmp_path / "package")

@@ -86,6 +86,6 @@ def test_a_prompt_becomes_the_same_picture(tmp_path: Path, monkeypatch):
             with monkeypatch.context() as patch:
                 patch.setattr(torch, "multinomial", lambda shares, _: torch.tensor([[served.fall(shares[0], seed, next(places))]]))
                 expected = generate(encoder, decoder, tokenizer, PROMPT, temperature=temperature, top_k=top_k, supercondition_factor=scale)
-            assert len(set(expected)) > 100, "the tokens are much alike"
+            assert len(set(expected)) > 50, "the tokens are much alike"
             options = dict(temperature=temperature, top_k=top_k, guidance_scale=float(scale))
             assert suite.draw(made.text, seeds=[seed], **options) == [expected]

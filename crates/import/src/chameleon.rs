@@ -54,6 +54,13 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
+    let pictures = pictures(checkpoint.path(), Autoencoder::Chameleon, grid, out, options, &mut |_| read(0))?;
+    if pictures.codebook as usize != image.len() {
+        let (expected, found) = (image.len().to_string(), pictures.codebook.to_string());
+        let field = "the codes of the autoencoder, as the vocabulary has them".into();
+        return Err(Error::Field { path: part.path().into(), field, expected, found });
+    }
+    vocabulary.write(&out.join(TOKENIZER), words)?;
     let mut tensors = part.tensors("", &mut read);
     tensors.ignore(|key| key.starts_with(PICTURES) || key.ends_with(".rotary_emb.inv_freq"));
     let file = out.join(SAMPLER);
@@ -64,13 +71,6 @@ pub(crate) fn import(
     let graph = sampler(graph, &mut tensors, (&config, behind), grid, (words, &image))?;
     tensors.finish(None)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
-    let pictures = pictures(checkpoint.path(), Autoencoder::Chameleon, grid, out, options, &mut |_| read(0))?;
-    if pictures.codebook as usize != image.len() {
-        let (expected, found) = (image.len().to_string(), pictures.codebook.to_string());
-        let field = "the codes of the autoencoder, as the vocabulary has them".into();
-        return Err(Error::Field { path: part.path().into(), field, expected, found });
-    }
-    vocabulary.write(&out.join(TOKENIZER), words)?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

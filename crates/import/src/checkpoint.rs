@@ -20,7 +20,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 pub(crate) use part::Part;
 pub(crate) use tensors::Tensors;
@@ -108,6 +109,42 @@ fn configuration(folder: &Path) -> Result<Value, Error> {
         expected: "YAML".into(),
         found: error.to_string(),
     })
+}
+
+/// A part of the configuration at `path` that is called `field` (empty: all of it), as what it should be.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, field: &str, value: &Value) -> Result<T, Error> {
+    let read = |value: &Value| T::deserialize(value).map_err(|error| error.to_string());
+    let Some(fields) = value.as_object() else {
+        let (path, found) = (path.into(), shown(Some(value)));
+        return Err(match field {
+            "" => Error::File { path, expected: "the model's configuration".into(), found },
+            _ => Error::Field { path, field: field.into(), expected: "the model's, as a mapping".into(), found },
+        });
+    };
+    let reason = match read(value) {
+        Ok(read) => return Ok(read),
+        Err(reason) => reason,
+    };
+    // The one without which something else is wrong, or nothing.
+    let wrong = fields.keys().find(|key| {
+        let others: Map<String, Value> =
+            fields.iter().filter(|(k, _)| k != key).map(|(k, v)| (k.clone(), v.clone())).collect();
+        read(&Value::Object(others)).err().as_deref() != Some(&*reason)
+    });
+    let missing = reason.strip_prefix("missing field `").map(|rest| rest.trim_end_matches('`').to_owned());
+    let name = missing.or_else(|| wrong.cloned()).unwrap_or_else(|| reason.clone());
+    let field = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
+    let expected = reason.rsplit_once(", expected ").map_or("a value", |(_, expected)| expected);
+    let expected = if expected == "usize" { "a whole number, at least 0" } else { expected }.to_owned();
+    Err(Error::Field { path: path.into(), field, expected, found: shown(fields.get(&name)) })
+}
+
+/// The beginning of a value, for an error.
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "none".into(),
+        Some(value) => format!("{:.64}", value.to_string()),
+    }
 }
 
 /// A JSON file of at most `limit` bytes.

@@ -38,15 +38,7 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
-    let mut tensors = part.tensors("", &mut read);
-    tensors.ignore(|key| key.starts_with("vae.") || key.ends_with("mask"));
-    let config = Config::of(part.path(), [part.beside(), checkpoint.config()], &tensors)?;
-    let path = out.join(SAMPLER);
-    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph =
-        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &config)?;
-    tensors.finish(None)?;
-    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
+    let config = Config::of(part.path(), [part.beside(), checkpoint.config()], &part.tensors("", &mut read))?;
     let side = config.side as u32;
     let autoencoder = autoencoder(&part)?;
     let pictures =
@@ -57,6 +49,14 @@ pub(crate) fn import(
         return Err(Error::Field { path: part.path().into(), field, expected, found });
     }
     tokenizer(checkpoint, out, &config)?;
+    let mut tensors = part.tensors("", &mut read);
+    tensors.ignore(|key| key.starts_with("vae.") || key.ends_with("mask"));
+    let path = out.join(SAMPLER);
+    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
+    let graph =
+        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &config)?;
+    tensors.finish(None)?;
+    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

@@ -70,6 +70,13 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
+    let pictures = pictures(checkpoint.path(), Autoencoder::Emu3, grid, out, options, &mut |_| read(0))?;
+    if pictures.codebook as usize != text.image.len() {
+        let (expected, found) = (text.image.len().to_string(), pictures.codebook.to_string());
+        let field = "the codes of the autoencoder, as the vocabulary has them".into();
+        return Err(Error::Field { path: part.path().into(), field, expected, found });
+    }
+    vocabulary.write(&out.join(TOKENIZER), text.words)?;
     let mut tensors = part.tensors("", &mut read);
     tensors.ignore(|key| PICTURES.iter().any(|p| key.starts_with(p)) || key.ends_with(".rotary_emb.inv_freq"));
     let file = out.join(SAMPLER);
@@ -79,13 +86,6 @@ pub(crate) fn import(
     let graph = sampler(graph, &mut tensors, &config, (prefix, head), grid, &text)?;
     tensors.finish(None)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
-    let pictures = pictures(checkpoint.path(), Autoencoder::Emu3, grid, out, options, &mut |_| read(0))?;
-    if pictures.codebook as usize != text.image.len() {
-        let (expected, found) = (text.image.len().to_string(), pictures.codebook.to_string());
-        let field = "the codes of the autoencoder, as the vocabulary has them".into();
-        return Err(Error::Field { path: part.path().into(), field, expected, found });
-    }
-    vocabulary.write(&out.join(TOKENIZER), text.words)?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

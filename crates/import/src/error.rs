@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use easel_package::Device;
 
+use crate::Family;
+
 /// Why a checkpoint cannot be imported. Every message names the file, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,6 +92,16 @@ pub enum Error {
         expected: &'static str,
         /// What is there.
         found: String,
+    },
+    /// The checkpoint is not of the family that was told, but looks like another.
+    #[error("{reason} (told was the family {told}, the checkpoint looks like {known})")]
+    Family {
+        /// What is wrong with it.
+        reason: Box<Self>,
+        /// The family that was told.
+        told: Family,
+        /// What the checkpoint's configuration or keys are known of.
+        known: Family,
     },
     /// The finished package does not hold together.
     #[error(transparent)]

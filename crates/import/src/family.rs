@@ -166,11 +166,17 @@ impl Family {
         if let Some(sign) = SIGNS.get(first) {
             return Ok(sign.family);
         }
-        if let Some(error) = failed.filter(|_| seen.is_empty()) {
+        if let Some(error) = failed.take_if(|_| seen.is_empty()) {
             return Err(error);
         }
         seen.truncate(NAMED);
-        let found = if seen.is_empty() { "no tensors".into() } else { format!("keys such as {}", seen.join(", ")) };
+        let mut found = if seen.is_empty() { "no tensors".into() } else { format!("keys such as {}", seen.join(", ")) };
+        if checkpoint.config().is_null() && checkpoint.path().is_dir() {
+            found.push_str(", and no config.json");
+        }
+        if let Some(error) = failed {
+            found.push_str(&format!("; and what cannot be read, {error}"));
+        }
         let expected = format!("a checkpoint of one of the families {}", names());
         Err(Error::File { path: checkpoint.path().into(), expected, found })
     }
@@ -240,13 +246,18 @@ mod tests {
     fn what_is_of_no_family_is_told_with_its_keys() {
         let dir = tempfile::tempdir().unwrap();
         let refused = || Family::of(&Checkpoint::open(dir.path()).unwrap()).unwrap_err().to_string();
-        assert!(refused().ends_with("emu3, chameleon, openai-dvae, clip, found no tensors"), "{}", refused());
+        let nothing = "emu3, chameleon, openai-dvae, clip, found no tensors, and no config.json";
+        assert!(refused().ends_with(nothing), "{}", refused());
         fs::write(dir.path().join("damaged.pt"), "no weights").unwrap();
         assert!(
             refused()
                 .ends_with("damaged.pt: not a usable PyTorch file: neither a zip archive nor the format before it")
         );
         weights(&dir.path().join("a.safetensors"), &["strange", "stranger"]);
+        let both = "found keys such as strange, stranger, and no config.json; and what cannot be read, ";
+        assert!(refused().contains(both) && refused().contains("damaged.pt: not a usable"), "{}", refused());
+        fs::remove_file(dir.path().join("damaged.pt")).unwrap();
+        fs::write(dir.path().join("config.json"), "{}").unwrap();
         assert!(refused().ends_with("found keys such as strange, stranger"), "{}", refused());
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     Error, ImportOptions, Mask, Progress,
-    checkpoint::{Checkpoint, Tensors},
+    checkpoint::{self, Checkpoint, Tensors},
     graph::Graph,
     layers::{Activation, Linear, Normalization},
     parts::{Autoencoder, Pictures, pictures},
@@ -92,17 +92,8 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
-    let mut tensors = part.tensors("", &mut read);
-    // Masks that older versions save.
-    tensors.ignore(|key| key.ends_with(".attn.bias") || key.ends_with(".attn.masked_bias"));
-    let sizes = sizes(&tensors)?;
+    let sizes = sizes(&part.tensors("", &mut read))?;
     let config = config(checkpoint, &sizes)?;
-    let path = out.join(SAMPLER);
-    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph =
-        build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &config, &sizes)?;
-    tensors.finish(None)?;
-    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };
     let pictures = pictures(checkpoint.path(), Autoencoder::Palette, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != sizes.codebook {
@@ -110,6 +101,15 @@ pub(crate) fn import(
         let field = "clusters (colours, as lm_head has them)".into();
         return Err(Error::Field { path: checkpoint.path().into(), field, expected, found });
     }
+    let mut tensors = part.tensors("", &mut read);
+    // Masks that older versions save.
+    tensors.ignore(|key| key.ends_with(".attn.bias") || key.ends_with(".attn.masked_bias"));
+    let path = out.join(SAMPLER);
+    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
+    let graph =
+        build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &config, &sizes)?;
+    tensors.finish(None)?;
+    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
@@ -132,11 +132,7 @@ fn sizes(tensors: &Tensors<'_>) -> Result<Sizes, Error> {
 
 fn config(checkpoint: &Checkpoint, sizes: &Sizes) -> Result<Config, Error> {
     let path = checkpoint.path().join("config.json");
-    if checkpoint.config().is_null() {
-        return Err(Error::File { path, expected: "the model's configuration".into(), found: "none".into() });
-    }
-    let config: Config = serde_json::from_value(checkpoint.config().clone())
-        .map_err(|source| Error::Json { path: path.clone(), source })?;
+    let config: Config = checkpoint::parse(&path, "", checkpoint.config())?;
     let fail = |field: &str, expected: String, found: String| {
         Err(Error::Field { path: path.clone(), field: field.into(), expected, found })
     };

@@ -77,23 +77,23 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
-    let mut tensors = part.tensors("", &mut read);
     let config = Config::parse(&path, layout.text, &checkpoint.config()[layout.text])?;
     let side = side(&path, checkpoint.config())?;
+    let chat = chat(checkpoint, out, config.vocab_size)?;
+    let grid = Grid { rows: side as u32, columns: side as u32 };
+    let pictures = pictures(checkpoint.path(), Autoencoder::Janus, grid, out, options, &mut |_| read(0))?;
+    let mut tensors = part.tensors("", &mut read);
     let file = out.join(SAMPLER);
     let graph =
         Graph::new("sampler", options.weights, Storage::choose(&file, part.bytes(), options.inline_limit_bytes)?)
             .on(options.device);
     let (graph, codebook) = sampler(graph, &mut tensors, &layout, &config, side)?;
     graph.write(&file, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
-    let grid = Grid { rows: side as u32, columns: side as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::Janus, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != codebook {
         let (expected, found) = (codebook.to_string(), pictures.codebook.to_string());
         let field = "the codes of the autoencoder, as the image head has them".into();
         return Err(Error::Field { path: part.path().into(), field, expected, found });
     }
-    let chat = chat(checkpoint, out, config.vocab_size)?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

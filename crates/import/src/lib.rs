@@ -54,7 +54,7 @@ mod vocabulary;
 
 use std::{fs, path::Path};
 
-use easel_package::{MANIFEST_FILE, Package};
+use easel_package::{MANIFEST_FILE, Manifest, Package};
 
 pub use easel_package::Device;
 pub use error::Error;
@@ -101,35 +101,8 @@ pub fn import(
         family_bytes = progress.total_bytes;
         report(Progress { total_bytes: family_bytes + clip_bytes, ..progress });
     };
-    let manifest = match family {
-        Family::Dalle => {
-            let path = checkpoint.join("config.json");
-            let config = checkpoint::text(&path, CONFIG_BYTES)?;
-            let (mut read_bytes, total_bytes) = (0, dalle::bytes(checkpoint)?);
-            let mut read = |bytes| {
-                read_bytes += bytes;
-                progress(Progress { read_bytes, total_bytes });
-            };
-            let manifest = dalle::import((&path, &config), checkpoint, staging.dir(), options, &mut read)?;
-            progress(Progress { read_bytes: total_bytes, total_bytes });
-            manifest
-        }
-        Family::DallePytorch => dalle_pytorch::import(&given, staging.dir(), options, progress)?,
-        Family::Janus => janus::import(&given, staging.dir(), options, progress)?,
-        Family::MinDalle => min_dalle::import(&given, staging.dir(), options, progress)?,
-        Family::RuDalle => rudalle::import(&given, staging.dir(), options, progress)?,
-        Family::ImageGpt => image_gpt::import(&given, staging.dir(), options, progress)?,
-        Family::MinDallE => mindall_e::import(&given, staging.dir(), options, progress)?,
-        Family::LlamaGen => llamagen::import(&given, staging.dir(), options, progress)?,
-        Family::Emu3 => emu3::import(&given, staging.dir(), options, progress)?,
-        Family::Chameleon => chameleon::import(&given, staging.dir(), options, progress)?,
-        other => {
-            let known = Family::IMPORTED;
-            let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
-            let found = format!("one of {other}");
-            return Err(Error::File { path: checkpoint.into(), expected, found });
-        }
-    };
+    let told = |error| mistaken(error, family, &given, options);
+    let manifest = convert(family, (checkpoint, &given), staging.dir(), options, progress).map_err(told)?;
     let manifest = options.for_device(manifest)?;
     let total_bytes = family_bytes + clip_bytes;
     report(Progress { read_bytes: family_bytes, total_bytes });
@@ -145,6 +118,50 @@ pub fn import(
     tracing::info!(name = package.manifest().name, digest = package.digest(), "imported");
     staging.publish()?;
     Ok(Package::open(out)?)
+}
+
+/// Writes the graphs and vocabularies of a checkpoint into `out`, and says in a manifest what they are.
+fn convert(
+    family: Family,
+    (path, checkpoint): (&Path, &Checkpoint),
+    out: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Manifest, Error> {
+    match family {
+        Family::Dalle => {
+            let config = path.join("config.json");
+            let text = checkpoint::text(&config, CONFIG_BYTES)?;
+            let (mut read_bytes, total_bytes) = (0, dalle::bytes(path)?);
+            let mut read = |bytes| {
+                read_bytes += bytes;
+                progress(Progress { read_bytes, total_bytes });
+            };
+            dalle::import((&config, &text), path, out, options, &mut read)
+        }
+        Family::DallePytorch => dalle_pytorch::import(checkpoint, out, options, progress),
+        Family::Janus => janus::import(checkpoint, out, options, progress),
+        Family::MinDalle => min_dalle::import(checkpoint, out, options, progress),
+        Family::RuDalle => rudalle::import(checkpoint, out, options, progress),
+        Family::ImageGpt => image_gpt::import(checkpoint, out, options, progress),
+        Family::MinDallE => mindall_e::import(checkpoint, out, options, progress),
+        Family::LlamaGen => llamagen::import(checkpoint, out, options, progress),
+        Family::Emu3 => emu3::import(checkpoint, out, options, progress),
+        Family::Chameleon => chameleon::import(checkpoint, out, options, progress),
+        Family::OpenAiDvae | Family::Clip => {
+            let known = Family::IMPORTED;
+            let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
+            Err(Error::File { path: path.into(), expected, found: format!("one of {family}") })
+        }
+    }
+}
+
+/// `error`, and where the family was told, which one the checkpoint is known of, if it is another.
+fn mistaken(error: Error, told: Family, checkpoint: &Checkpoint, options: &ImportOptions) -> Error {
+    match options.family.and_then(|_| Family::of(checkpoint).ok()).filter(|known| *known != told) {
+        Some(known) => Error::Family { reason: Box::new(error), told, known },
+        None => error,
+    }
 }
 
 /// Refuses to replace a folder that the checkpoint lies in.

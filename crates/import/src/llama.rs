@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Error, Mask,
-    checkpoint::Tensors,
+    checkpoint::{self, Tensors},
     layers::{Activation, Linear, Normalization},
     tensor::Tensor,
     transformer::{Attention, Count, Geometry, Layer, Mlp, Pairs, Rotary, Streams},
@@ -69,8 +69,7 @@ impl Config {
 
     /// Reads and checks the part of the configuration at `path` that is called `field`; empty: all of it.
     pub(crate) fn parse(path: &Path, field: &str, value: &Value) -> Result<Self, Error> {
-        let json = |source| Error::Json { path: path.into(), source };
-        let config: Self = serde_json::from_value(value.clone()).map_err(json)?;
+        let config: Self = checkpoint::parse(path, field, value)?;
         let fail = |name: &str, expected: String, found: String| {
             let field = if field.is_empty() { name.into() } else { format!("{field}.{name}") };
             Err(Error::Field { path: path.into(), field, expected, found })

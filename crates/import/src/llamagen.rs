@@ -51,12 +51,12 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
+    let pictures = autoencoder(checkpoint, &sizes, out, options, &mut read)?;
     let projection = transformer(&part, &sizes, out, options, &mut read)?;
     let text = match (&t5, projection) {
         (Some(t5), Some(projection)) => captions(t5, &projection, out, options, &mut read)?,
         _ => classes(&sizes, out)?,
     };
-    let pictures = autoencoder(checkpoint, &sizes, out, options, &mut read)?;
     let mut provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),
@@ -130,13 +130,13 @@ fn captions(
     options: &ImportOptions,
     read: &mut dyn FnMut(u64),
 ) -> Result<Text, Error> {
+    let (mut json, end) = t5.vocabulary()?;
+    tokenizer::caption(&mut json);
+    write(out, TOKENIZER, &json.to_string())?;
     let path = out.join(ENCODER);
     let storage = Storage::choose(&path, t5.bytes(), options.inline_limit_bytes)?;
     let graph = t5.graph(Graph::new("text_encoder", options.weights, storage), projection, read)?;
     graph.write(&path, &BTreeMap::from([("easel.contract", "easel.text_encoder/2".to_owned())]))?;
-    let (mut json, end) = t5.vocabulary()?;
-    tokenizer::caption(&mut json);
-    write(out, TOKENIZER, &json.to_string())?;
     Ok(Text::Captions { ids: t5.text_ids() as u32, end })
 }
 

@@ -61,6 +61,9 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
+    vocabulary(checkpoint, out)?;
+    let grid = Grid { rows: SIDE as u32, columns: SIDE as u32 };
+    let pictures = pictures(checkpoint.path(), Autoencoder::MinDalle, grid, out, options, &mut |_| read(0))?;
     let graph = |part: &Part, file: &str| {
         let storage = Storage::choose(&out.join(file), part.bytes(), options.inline_limit_bytes)?;
         Ok::<_, Error>(Graph::new(file.trim_end_matches(".onnx"), options.weights, storage))
@@ -75,9 +78,6 @@ pub(crate) fn import(
     let built = self::encoder(graph(&encoder, ENCODER)?, &mut tensors, &sizes, &keys_values)?;
     tensors.finish(None)?;
     built.write(&out.join(ENCODER), &BTreeMap::from([("easel.contract", ENCODER_CONTRACT.to_owned())]))?;
-    let grid = Grid { rows: SIDE as u32, columns: SIDE as u32 };
-    let pictures = pictures(checkpoint.path(), Autoencoder::MinDalle, grid, out, options, &mut |_| read(0))?;
-    vocabulary(checkpoint, out)?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

@@ -54,14 +54,7 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
-    let mut tensors = part.tensors("", &mut read);
-    tensors.ignore(|key| key.starts_with("head_txt.") || key.ends_with(".attn.mask"));
-    let sizes = sizes(checkpoint, &tensors)?;
-    let path = out.join(SAMPLER);
-    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph = build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &sizes)?;
-    tensors.finish(None)?;
-    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
+    let sizes = sizes(checkpoint, &part.tensors("", &mut read))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };
     let pictures = pictures(checkpoint.path(), Autoencoder::MinDallE, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != sizes.codebook {
@@ -70,6 +63,13 @@ pub(crate) fn import(
         return Err(Error::Field { path: checkpoint.path().into(), field, expected, found });
     }
     let pad = write_vocabulary(checkpoint, out, &sizes)?;
+    let mut tensors = part.tensors("", &mut read);
+    tensors.ignore(|key| key.starts_with("head_txt.") || key.ends_with(".attn.mask"));
+    let path = out.join(SAMPLER);
+    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
+    let graph = build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &sizes)?;
+    tensors.finish(None)?;
+    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

@@ -215,7 +215,7 @@ fn places(checkpoint: &Checkpoint, layout: Autoencoder) -> Result<Vec<Place>, Er
     if let Some(error) = failed {
         return Err(error);
     }
-    let (expected, found) = (format!("a decoder's tensor {key}"), "none".into());
+    let (expected, found) = (format!("the weights of the autoencoder's decoder, with {key}"), "none".into());
     Err(Error::File { path: checkpoint.path().into(), expected, found })
 }
 

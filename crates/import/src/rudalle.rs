@@ -73,16 +73,7 @@ pub(crate) fn import(
         read_bytes += bytes;
         progress(Progress { read_bytes, total_bytes });
     };
-    let mut tensors = part.tensors("", &mut read);
-    // The masks lie among the tensors of what the package saves.
-    tensors.ignore(|key| key.ends_with("_mask"));
-    let sizes = sizes(checkpoint, &part, &tensors)?;
-    let path = out.join(SAMPLER);
-    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
-    let graph =
-        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &sizes)?;
-    tensors.finish(None)?;
-    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
+    let sizes = sizes(checkpoint, &part, &part.tensors("", &mut read))?;
     let grid = Grid { rows: sizes.side as u32, columns: sizes.side as u32 };
     let pictures = pictures(checkpoint.path(), Autoencoder::RuDalle, grid, out, options, &mut |_| read(0))?;
     if pictures.codebook as usize != sizes.codebook {
@@ -91,6 +82,15 @@ pub(crate) fn import(
         return Err(Error::Field { path: checkpoint.path().into(), field, expected, found });
     }
     write_vocabulary(checkpoint, out, &sizes)?;
+    let mut tensors = part.tensors("", &mut read);
+    // The masks lie among the tensors of what the package saves.
+    tensors.ignore(|key| key.ends_with("_mask"));
+    let path = out.join(SAMPLER);
+    let storage = Storage::choose(&path, part.bytes(), options.inline_limit_bytes)?;
+    let graph =
+        sampler::build(Graph::new("sampler", options.weights, storage).on(options.device), &mut tensors, &sizes)?;
+    tensors.finish(None)?;
+    graph.write(&path, &BTreeMap::from([("easel.contract", CONTRACT.to_owned())]))?;
     let provenance = BTreeMap::from([
         ("importer".into(), concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into()),
         ("weights".into(), options.weights.to_string()),

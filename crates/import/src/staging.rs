@@ -40,7 +40,7 @@ impl Staging {
             match fs::create_dir(&dir) {
                 Ok(()) => return Ok(Self { out: out.into(), overwrite, dir }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_LEFT_BEHIND => attempt += 1,
-                Err(source) => return Err(Error::Io { path: dir, source }),
+                Err(source) => return Err(Error::Io { path: out.into(), source }),
             }
         }
     }

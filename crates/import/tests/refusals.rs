@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use easel_import::{ImportOptions, import, synthetic};
+use easel_import::{Family, ImportOptions, import, synthetic};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -223,4 +223,17 @@ fn a_text_encoder_that_nobody_reads() {
     let error = import(checkpoint.dir.path(), &to.path().join("p"), &options, &mut |_| ()).unwrap_err().to_string();
     let expected = "t5: expected no text encoder of another project, as families other than llamagen read none, found one for dalle";
     assert_eq!(error, expected);
+}
+
+#[test]
+fn a_family_that_it_is_not() {
+    let (checkpoint, to) = (Checkpoint::new(), tempfile::tempdir().unwrap());
+    for (told, expected) in
+        [(Family::RuDalle, "with image_row_embeddings.weight, to_logits.1.weight"), (Family::Clip, "found one of clip")]
+    {
+        let options = ImportOptions { family: Some(told), ..ImportOptions::default() };
+        let error = import(checkpoint.dir.path(), &to.path().join("p"), &options, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.ends_with(&format!("(told was the family {told}, the checkpoint looks like dalle)")), "{error}");
+    }
 }

@@ -125,7 +125,11 @@ impl Package {
 
     fn check_size(&self, name: &str, entry: &FileEntry) -> Result<(), Error> {
         let path = self.dir.join(name);
-        let found = fs::metadata(&path).map_err(|source| Error::Io { path: path.clone(), source })?.len();
+        let metadata = fs::metadata(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        if !metadata.is_file() {
+            return Err(Error::File { path, expected: "a regular file".into(), found: "another kind".into() });
+        }
+        let found = metadata.len();
         if found != entry.bytes {
             return Err(Error::File {
                 path,

@@ -100,6 +100,9 @@ fn a_missing_file_is_named() {
     Package::seal(dir.path(), manifest()).unwrap();
     fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
     assert!(matches!(Package::open(dir.path()), Err(Error::Io { path, .. }) if path.ends_with("tokenizer.json")));
+    fs::create_dir(dir.path().join("tokenizer.json")).unwrap();
+    let message = Package::open(dir.path()).unwrap_err().to_string();
+    assert!(message.ends_with("tokenizer.json: expected a regular file, found another kind"), "{message}");
 }
 
 #[test]

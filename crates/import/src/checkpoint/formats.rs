@@ -168,3 +168,30 @@ fn a_configuration_may_be_yaml() {
     fs::write(dir.path().join("config.json"), r#"{"a": 3}"#).unwrap();
     assert_eq!(config("a: 2"), Ok(json!({"a": 3})));
 }
+
+#[test]
+fn a_field_of_another_kind_is_named() {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Sizes {
+        dim: usize,
+        depth: usize,
+        #[serde(default)]
+        kinds: Option<Vec<String>>,
+    }
+    let refused = |field: &str, value: serde_json::Value| {
+        super::parse::<Sizes>(Path::new("x.pt"), field, &value).unwrap_err().to_string()
+    };
+    assert!(super::parse::<Sizes>(Path::new("x"), "", &json!({"dim": 1, "depth": 2, "other": null})).is_ok());
+    for (value, expected) in [
+        (json!({"dim": "64", "depth": 2}), r#"dim: expected a whole number, at least 0, found "64""#),
+        (json!({"dim": 1, "depth": -2}), "depth: expected a whole number, at least 0, found -2"),
+        (json!({"dim": 1}), "depth: expected a value, found none"),
+        (json!({"dim": 1, "depth": 2, "kinds": [3]}), "kinds: expected a string, found [3]"),
+    ] {
+        assert_eq!(refused("hparams", value.clone()), format!("x.pt: hparams.{expected}"));
+        assert_eq!(refused("", value), format!("x.pt: {expected}"));
+    }
+    assert_eq!(refused("", json!(null)), "x.pt: expected the model's configuration, found none");
+    assert_eq!(refused("hparams", json!([1])), "x.pt: hparams: expected the model's, as a mapping, found [1]");
+}

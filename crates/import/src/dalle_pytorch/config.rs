@@ -5,7 +5,10 @@ use std::{fmt::Display, path::Path};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Error, Mask, checkpoint::Tensors};
+use crate::{
+    Error, Mask,
+    checkpoint::{self, Tensors},
+};
 
 /// From this version on, `conv_like` sees the square that ends at the position; before, the one around it.
 const CORNER_SINCE: Version = [1, 5, 0];
@@ -93,8 +96,7 @@ impl Config {
     pub(super) fn of(path: &Path, [beside, config]: [&Value; 2], tensors: &Tensors<'_>) -> Result<Self, Error> {
         let check = Check { path };
         let version = [beside, config].into_iter().find_map(|says| says["version"].as_str()).map(version);
-        let hparams = beside.get("hparams").cloned().unwrap_or_default();
-        let h: Hparams = serde_json::from_value(hparams).map_err(|source| Error::Json { path: path.into(), source })?;
+        let h: Hparams = checkpoint::parse(path, "hparams", &beside["hparams"])?;
         for (field, found, most) in [
             ("hparams.dim", h.dim, 16384),
             ("hparams.depth", h.depth, 1024),
