@@ -8,6 +8,7 @@ import torch
 from .alternatives import alternatives
 from .captions import caption
 from .grammar import held_out, sample_train
+from .training import PRODUCTS
 
 
 class Drawn:
@@ -39,6 +40,7 @@ def draw(config, work):
 
     settings, sampling = config["drawn"], config["sampling"]
     model, text = transformer.load(config, work)
+    model.to(PRODUCTS)
     path, rng = os.path.join(work, "drawn.pt"), random.Random(15)
     drawn = load_drawn(work) if os.path.exists(path) else Drawn([], [torch.empty(0, len(model.places()), dtype=torch.int16)] * 2)
     for _ in drawn.pairs:
@@ -47,8 +49,7 @@ def draw(config, work):
         pairs = [_pair(rng) for _ in range(settings["batch"])]
         captions = [caption(scene, rng) for pair in zip(*pairs) for scene in pair]
         rows = torch.from_numpy(text(captions)).to(model.image_bias.device)
-        with torch.autocast(rows.device.type, torch.bfloat16, enabled=rows.is_cuda):
-            tokens = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).cpu().to(torch.int16)
+        tokens = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).cpu().to(torch.int16)
         drawn = Drawn(drawn.pairs + pairs, [torch.cat(both) for both in zip(drawn.tokens, tokens.chunk(2))])
         torch.save({"pairs": pickle.dumps(drawn.pairs), "tokens": drawn.tokens}, path + ".new")
         os.replace(path + ".new", path)

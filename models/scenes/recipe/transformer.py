@@ -54,18 +54,20 @@ class Attention(nn.Module):
         self.blocks = None
 
     def forward(self, x, cache=None):
-        """With a cache, `x` goes on after the positions that the cache holds."""
+        """With a cache, `x` goes on after the `cache.length` positions that it holds."""
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         q, k = (F.rms_norm(part.float(), part.shape[-1:], eps=RMS_EPSILON).to(v.dtype) for part in (q, k))
         if cache is not None:
-            if self in cache:
-                k, v = torch.cat([cache[self][0], k], 2), torch.cat([cache[self][1], v], 2)
-            cache[self] = k, v
+            k, v = cache.append(self, k, v)
         end = k.shape[2]
         if x.is_cuda and cache is None:
             return self.out(self._fused(q, k, v).transpose(1, 2).reshape(batch, length, width))
-        scores = (q * self.scale) @ k.mT + self.bias[end - length : end, :end]
+        bias = self.bias[end - length : end, :end]
+        if cache is not None:  # reads the keys where they are
+            context = F.scaled_dot_product_attention(q, k, v, bias.to(v.dtype), scale=self.scale)
+            return self.out(context.transpose(1, 2).reshape(batch, length, width))
+        scores = (q * self.scale) @ k.mT + bias
         return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width))
 
     def _fused(self, q, k, v):
@@ -78,6 +80,22 @@ class Attention(nn.Module):
         """Prepare `_fused` for a compiled model."""
         seen = self.bias == 0
         self.blocks = create_block_mask(lambda b, h, q, k: seen[q, k], None, None, *seen.shape, device=seen.device)
+
+
+class Cache:
+    """The keys and values of every layer, in memory that is taken once."""
+
+    def __init__(self, positions):
+        self.positions, self.length, self.layers = positions, 0, {}
+
+    def append(self, layer, *parts):
+        """What the layer has with the new keys and values, each [batch, heads, positions, head width]."""
+        if layer not in self.layers:
+            self.layers[layer] = [part.new_empty(*part.shape[:2], self.positions, part.shape[3]) for part in parts]
+        end = self.length + parts[0].shape[2]
+        for kept, part in zip(self.layers[layer], parts):
+            kept[:, :, self.length : end] = part
+        return (kept[:, :, :end] for kept in self.layers[layer])
 
 
 class Mlp(nn.Module):
@@ -150,12 +168,14 @@ class Transformer(nn.Module):
         if guidance != 1:
             pads = torch.arange(self.text_embedding.num_embeddings - self.text, self.text_embedding.num_embeddings, device=text.device)
             text = torch.cat([text, pads.expand(count, -1)])
-        codes, places, cache, tokens = self.codes(), self.places(), {}, []
+        codes, places, tokens = self.codes(), self.places(), []
+        cache = Cache(self.text + len(places))
         x = self.text_embedding(text) + self.text_position.weight
         for place in places:
             for layer in self.layers:
                 x = layer(x, cache)
-            logits = self.norm(x[:, -1]) @ codes.T + self.image_bias
+            cache.length += x.shape[1]
+            logits = (self.norm(x[:, -1]) @ codes.T + self.image_bias).float()
             if guidance != 1:
                 named, unnamed = logits.chunk(2)
                 logits = unnamed + guidance * (named - unnamed)
