@@ -13,7 +13,6 @@ use prost::Message as _;
 use crate::{
     Error, Weights,
     blocks::Bits,
-    matmul::Rows,
     onnx::{
         AttributeProto, AttributeType, DataType, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
         OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
@@ -93,7 +92,7 @@ pub(crate) struct Graph {
     /// The constants that are stored in 16 bits, with their 32-bit values.
     widened: HashMap<String, Value>,
     /// What maps are stored in; none: in the weights' own precision.
-    blocks: Option<(Bits, Option<Rows>)>,
+    blocks: Option<Bits>,
 }
 
 impl Graph {
@@ -230,18 +229,13 @@ impl Graph {
         self.weights
     }
 
-    pub(crate) fn set_blocks(&mut self, bits: Bits, rows: Option<Rows>) {
-        self.blocks = Some((bits, rows));
+    pub(crate) fn set_blocks(&mut self, bits: Bits) {
+        self.blocks = Some(bits);
     }
 
     /// What maps are stored in; none: in the weights' own precision.
     pub(crate) fn bits(&self) -> Option<Bits> {
-        self.blocks.as_ref().map(|(bits, _)| *bits)
-    }
-
-    /// The rows that maps are given, where their number must be made even.
-    pub(crate) fn rows(&self) -> Option<Rows> {
-        self.blocks.as_ref().and_then(|(_, rows)| rows.clone())
+        self.blocks
     }
 
     /// An operator of Easel's own domain, whose output's type nobody else can infer.

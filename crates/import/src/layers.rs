@@ -89,17 +89,19 @@ impl Graph {
 
     /// In blocks of these bits, or, without or where a row is shorter than a block, in the weights' precision.
     fn map(&mut self, x: &Value, linear: &Linear, bits: Option<Bits>) -> Result<Value, Error> {
-        let y = match bits.filter(|_| linear.weight.shape[1] >= BLOCK) {
-            Some(bits) => self.product_in_blocks(x, &linear.weight, bits)?,
-            None => {
-                let weight = self.computed(&linear.weight.transposed())?;
-                let x = self.narrowed(x);
-                self.op("MatMul", &[&x, &weight], &[])
-            }
-        };
-        let Some(bias) = &linear.bias else { return Ok(y) };
+        if let Some(bits) = bits.filter(|_| linear.weight.shape[1] >= BLOCK) {
+            return self.product_in_blocks(x, &linear.weight, linear.bias.as_ref(), bits);
+        }
+        let weight = self.computed(&linear.weight.transposed())?;
+        let x = self.narrowed(x);
+        let y = self.op("MatMul", &[&x, &weight], &[]);
+        self.biased(&y, linear.bias.as_ref())
+    }
+
+    pub(crate) fn biased(&mut self, y: &Value, bias: Option<&Tensor>) -> Result<Value, Error> {
+        let Some(bias) = bias else { return Ok(y.clone()) };
         let bias = self.computed(bias)?;
-        Ok(self.add(&y, &bias))
+        Ok(self.add(y, &bias))
     }
 
     pub(crate) fn norm(&mut self, x: &Value, norm: &Norm) -> Result<Value, Error> {

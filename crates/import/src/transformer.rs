@@ -63,7 +63,7 @@ impl Transformer {
             Count::Ordinals => graph.input("ordinals", DataType::Int64, &n),
         };
         graph.scope("embedding");
-        graph.in_blocks(&positions)?;
+        graph.in_blocks();
         let position = |graph: &mut Graph| embedding.position.as_ref().map(|table| graph.weight(table)).transpose();
         let (mut hidden, position, image) = match embedding.image {
             ImageEmbedding::Table(image) => {
@@ -111,7 +111,7 @@ impl Transformer {
         let mut context = self.attention(&normed, layer)?;
         if cut {
             context = self.graph.gather(&context, &self.inputs.logit_rows);
-            self.cut()?;
+            self.cut();
         }
         let attended = self.graph.linear(&context, &own.out)?;
         self.hidden = self.add(&self.hidden.clone(), &attended, own.post_norm.as_ref())?;
@@ -132,12 +132,10 @@ impl Transformer {
     }
 
     /// Leaves the rows that are asked for logits.
-    fn cut(&mut self) -> Result<(), Error> {
+    fn cut(&mut self) {
         self.cut = true;
-        self.graph.in_blocks(&self.inputs.logit_rows)?;
         self.hidden = self.graph.gather(&self.hidden, &self.inputs.logit_rows);
         self.second = self.second.take().map(|second| self.graph.gather(&second, &self.inputs.logit_rows));
-        Ok(())
     }
 
     /// What a part of a layer reads of a stream.
@@ -167,7 +165,7 @@ impl Transformer {
         assert_eq!(self.layers, self.geometry.layers, "every layer was given");
         self.graph.scope("head");
         if !self.cut {
-            self.cut()?;
+            self.cut();
         }
         let graph = &mut self.graph;
         let mut x = self.hidden;

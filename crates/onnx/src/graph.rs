@@ -18,6 +18,9 @@ use crate::{
     contract::{self, Port},
 };
 
+/// How long a thread without work stays awake.
+const SPIN_US: &str = "50";
+
 /// A loaded graph with one output.
 #[derive(Debug)]
 pub(crate) struct Graph {
@@ -166,8 +169,10 @@ impl Loader<'_> {
         let mut builder = Session::builder(self.runtime.environment())?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(threads(self.options))?
-            // Spinning threads starve whatever else runs on the cores.
-            .with_intra_op_spinning(false)?
+            // Between two operators threads stay awake, since waking one takes longer than most operators; between two calls they sleep, or they would starve
+            // whatever else runs on the cores.
+            .with_intra_op_spinning(true)?
+            .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)?
             // Shapes change from call to call; a pattern learned from one does not fit the next.
             .with_memory_pattern(false)?;
         if let Some(operators) = &self.operators {

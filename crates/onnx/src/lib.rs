@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod graph;
 mod image;
+mod linear;
 mod mask;
 mod operator;
 mod options;

@@ -10,7 +10,7 @@
 //! `easel.CrossAttention`: inputs `query`, `slots`, `positions`; output `context`; attributes `layer`, `heads`, `query_heads`, `text_length`, `mask_text_length`,
 //! `scale`. Reads the keys and values of all the text as the mask counts it, which the text encoder has put there.
 //!
-//! `easel.Shift`: see [`shift`].
+//! `easel.Shift`: see [`shift`]. `easel.MatMulNBits`, which needs no pool: see [`crate::linear`].
 
 mod plan;
 mod rows;
@@ -27,13 +27,15 @@ use ort::{
     value::TensorElementType,
 };
 
+pub(crate) use self::rows::input;
 use self::{
     plan::Plan,
-    rows::{Chunks, Tokens, input, output},
+    rows::{Chunks, Tokens, output},
 };
 use crate::{
     Error, Precision,
     attend::{Reader, Scratch, TOGETHER, attend},
+    linear::Linear,
     mask::{Mask, Runs},
     pool::{Geometry, Pool},
     store::Stored,
@@ -69,7 +71,7 @@ impl Shared {
 
     pub(crate) fn domain(&self) -> ort::Result<OperatorDomain> {
         let domain = OperatorDomain::new("easel")?.add(Attention(self.clone()))?;
-        domain.add(CrossAttention(self.clone()))?.add(shift::Shift(self.clone()))
+        domain.add(CrossAttention(self.clone()))?.add(shift::Shift(self.clone()))?.add(Linear::new())
     }
 
     fn geometry(&self) -> Geometry {

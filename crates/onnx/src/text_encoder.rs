@@ -10,6 +10,7 @@ use crate::{
         Port,
     },
     graph::{Contract, Graph},
+    linear,
     pool::{Geometry, Pool},
 };
 
@@ -42,7 +43,9 @@ impl TextEncoder {
             Port::new("keys_values", float, [Is(geometry.layers), Is(2), Any("s"), width])
         };
         let inputs = [Port::new("token_ids", TensorElementType::Int64, [Any("s")])];
-        let graph = Graph::load(runtime, package, &encoder.graph, options, None, &Contract { inputs, output })?;
+        let failed = |error: ort::Error| Error::Graph { file: encoder.graph.clone(), reason: error.to_string() };
+        let operators = Some(linear::domain().map_err(failed)?.into());
+        let graph = Graph::load(runtime, package, &encoder.graph, options, operators, &Contract { inputs, output })?;
         let length = encoder.length as usize;
         Ok(Self { graph, geometry, length, embedding_width, texts: Vec::new() })
     }

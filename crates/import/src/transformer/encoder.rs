@@ -39,7 +39,7 @@ impl Encoder {
     ) -> Result<Self, Error> {
         let ids = graph.input("token_ids", DataType::Int64, &[Axis::Free("s")]);
         graph.scope("embedding");
-        graph.in_blocks(&ids)?;
+        graph.in_blocks();
         let (tokens, positions) = (graph.weight(tokens)?, graph.weight(positions)?);
         let length = graph.op("Size", &[&ids], &[]);
         let (zero, one) = (graph.int(0)?, graph.int(1)?);
@@ -59,7 +59,7 @@ impl Encoder {
     ) -> Result<Self, Error> {
         let ids = graph.input("token_ids", DataType::Int64, &[Axis::Free("s")]);
         graph.scope("embedding");
-        graph.in_blocks(&ids)?;
+        graph.in_blocks();
         let (table, last) = (graph.weight(tokens)?, graph.int(tokens.shape[0] as i64 - 1)?);
         let known = graph.op("Min", &[&ids, &last], &[]);
         let hidden = graph.gather(&table, &known);

@@ -11,7 +11,7 @@ pub(super) fn output<'a>(context: &'a ComputeContext, shape: [usize; 2]) -> ort:
     context.output(0, shape)?.ok_or_else(|| ort::Error::new("the operator has no output"))
 }
 
-pub(super) fn input<'a>(context: &'a ComputeContext, i: usize) -> ort::Result<ValueRef<'a>> {
+pub(crate) fn input<'a>(context: &'a ComputeContext, i: usize) -> ort::Result<ValueRef<'a>> {
     context.input(i)?.ok_or_else(|| ort::Error::new(format!("the operator has no input {i}")))
 }
 

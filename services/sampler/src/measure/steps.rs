@@ -22,7 +22,7 @@ const DRAWS: usize = 64;
 pub struct Step {
     /// Sequences, one row each.
     pub batch: usize,
-    /// Of the last of the steps that were timed.
+    /// Of the last of the steps that were timed; at the start of a picture of the first.
     pub position: u32,
     /// The median.
     pub ms: f64,
@@ -143,9 +143,11 @@ impl Bench {
         }
         let (mut next, mut steps) = (text, Vec::new());
         for &position in positions {
-            // The position is that of the last step; sequences are not as long as one would like at their beginning and end.
-            let last = position.max(next).min(text + self.geometry.cells as u32 - 1);
-            let first = (last + 1).saturating_sub(self.steps as u32).max(next);
+            // The position is that of the last step, or of the first where a sequence's beginning leaves no others.
+            let (steps_each, end) = (self.steps as u32, text + self.geometry.cells as u32);
+            let last = position.max(next).min(end - 1);
+            let first = (last + 1).saturating_sub(steps_each).max(next);
+            let last = (first + steps_each.max(1) - 1).min(end - 1);
             for slot in 0..batch {
                 self.transformer.fill(slot, next..first)?;
             }

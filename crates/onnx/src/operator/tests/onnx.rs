@@ -1,36 +1,7 @@
-//! Small graphs, written by hand: a protobuf field is a key (number · 8 + wire type), then a number or a length and bytes.
+//! Small graphs.
 
 use super::{Mask, Written};
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
-    [&varint(field << 3 | 2), &varint(value.as_ref().len() as u64), value.as_ref()].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-fn int(name: &str, value: usize) -> Vec<u8> {
-    bytes(5, [bytes(1, name), number(3, value as u64), number(20, 2)].concat())
-}
-
-fn value(field: u64, name: &str, element: u64, shape: &[Option<usize>]) -> Vec<u8> {
-    let free = |i: usize| bytes(2, if shape.len() == 2 && i == 0 { "n".to_owned() } else { format!("{name}.{i}") });
-    let dimension = |(i, n): (usize, &Option<usize>)| bytes(1, n.map_or_else(|| free(i), |n| number(1, n as u64)));
-    let shape: Vec<u8> = shape.iter().enumerate().flat_map(dimension).collect();
-    let tensor = bytes(1, [number(1, element), bytes(2, shape)].concat());
-    bytes(field, [bytes(1, name), bytes(2, tensor)].concat())
-}
+use crate::test::protobuf::{bytes, int, number, value};
 
 pub(super) fn attention(written: &Written) -> Vec<u8> {
     let g = written.geometry;
@@ -47,12 +18,12 @@ pub(super) fn attention(written: &Written) -> Vec<u8> {
     let mut node: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name)).collect();
     node.extend([bytes(2, "context"), bytes(4, "Attention"), bytes(7, "easel")].concat());
     let ints = [("layer", written.layer), ("heads", g.heads), ("text_length", g.text_length), ("rows", g.rows)];
-    node.extend(ints.iter().chain(&[("columns", g.columns), ("kernel", kernel)]).flat_map(|(n, v)| int(n, *v)));
+    node.extend(ints.iter().chain(&[("columns", g.columns), ("kernel", kernel)]).flat_map(|(n, v)| int(n, *v as i64)));
     if written.query_heads != g.heads {
-        node.extend(int("query_heads", written.query_heads));
+        node.extend(int("query_heads", written.query_heads as i64));
     }
     if written.mask_text_length != g.text_length {
-        node.extend(int("mask_text_length", written.mask_text_length));
+        node.extend(int("mask_text_length", written.mask_text_length as i64));
     }
     let text = if written.hidden { "hidden" } else { "seen" };
     for (name, text) in [("mask", mask), ("text", text)] {

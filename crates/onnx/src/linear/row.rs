@@ -1,0 +1,82 @@
+//! A row of activations in 8 bits.
+
+use super::{CHUNK, LANES, UNIT, UNITS, Bits};
+
+/// Added to a float and taken away again, it rounds to a whole number, ties to even; the sum's lowest byte is that number in two's complement.
+const ROUND: f32 = 12_582_912.0;
+const SIGN: u32 = 1 << 31;
+const INFINITE: u32 = 0x7f80_0000;
+/// The largest code; −128 is not used, so that a code's negative is a code.
+const LARGEST: f32 = 127.0;
+
+/// [`CHUNK`] numbers of a row: number = code · scale of its unit.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Chunk {
+    /// As the weights' codes come out of their bytes ([`place`]).
+    pub(super) codes: [i8; CHUNK],
+    /// The sum of a unit's codes times the weights' usual zero point, four times each.
+    pub(super) corrections: [i32; LANES],
+    /// A unit's scale, four times each.
+    pub(super) scales: [f32; LANES],
+}
+
+impl Chunk {
+    pub(super) const ZERO: Self = Self { codes: [0; CHUNK], corrections: [0; LANES], scales: [0.0; LANES] };
+}
+
+/// Where the code of number `i` of unit `u` of a chunk lies. Bytes of 4-bit codes give the even numbers of four units, then the odd ones; those of 8 bits the first
+/// halves of four units, then the second.
+#[inline(always)]
+fn place(bits: Bits, u: usize, i: usize) -> usize {
+    let half = UNIT / 2;
+    match bits {
+        Bits::Four => i % 2 * (CHUNK / 2) + u * half + i / 2,
+        Bits::Eight => i / half * (CHUNK / 2) + u * half + i % half,
+    }
+}
+
+/// Writes a row's chunks; what the numbers do not fill is zero.
+#[inline(always)]
+pub(super) fn quantize(bits: Bits, numbers: &[f32], chunks: &mut [Chunk]) {
+    for (numbers, chunk) in numbers.chunks(CHUNK).zip(chunks) {
+        *chunk = Chunk::ZERO;
+        for (u, unit) in numbers.chunks(UNIT).enumerate() {
+            match unit.try_into() {
+                Ok(unit) => quantize_unit(bits, unit, u, chunk),
+                Err(_) => {
+                    let mut padded = [0.0; UNIT];
+                    padded[..unit.len()].copy_from_slice(unit);
+                    quantize_unit(bits, &padded, u, chunk);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn quantize_unit(bits: Bits, unit: &[f32; UNIT], u: usize, chunk: &mut Chunk) {
+    let (scale, codes) = codes(unit);
+    for (i, code) in codes.iter().enumerate() {
+        chunk.codes[place(bits, u, i)] = *code;
+    }
+    let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+    let same = LANES / UNITS;
+    chunk.corrections[same * u..][..same].fill(sum * bits.zero());
+    chunk.scales[same * u..][..same].fill(scale);
+}
+
+/// The scale of some numbers and their codes. Of numbers one of which is not finite the scale is not a number; the tiniest become zeros.
+#[inline(always)]
+pub(super) fn codes<const N: usize>(numbers: &[f32; N]) -> (f32, [i8; N]) {
+    let largest = numbers.iter().fold(0, |largest, x| largest.max(x.to_bits() & !SIGN));
+    let inverse = LARGEST / f32::from_bits(largest);
+    if largest >= INFINITE {
+        (f32::NAN, [0; N])
+    } else if inverse.is_finite() {
+        let code = |x: f32| (x * inverse + ROUND).to_bits() as u8 as i8;
+        (f32::from_bits(largest) / LARGEST, numbers.map(code))
+    } else {
+        (0.0, [0; N])
+    }
+}
