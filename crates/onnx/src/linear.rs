@@ -55,7 +55,6 @@ impl Bits {
     }
 }
 
-
 /// Easel's operators that need no pool.
 pub(crate) fn domain() -> ort::Result<OperatorDomain> {
     OperatorDomain::new("easel")?.add(Linear::new())

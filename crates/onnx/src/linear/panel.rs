@@ -58,17 +58,42 @@ pub(super) fn multiply(matrix: &Matrix<'_>, rows: Rows<'_>, (first, last): (usiz
             }
             put(row, output, &numbers[..OUTPUTS.min(last - output)]);
         };
-        let mut row = 0;
+        let next = Next { codes: matrix.codes((output + OUTPUTS).min(last - 1)).as_ptr(), matrix, rows };
+        let (panel, mut row) = (&panel[..units], 0);
         while row < rows.count() {
             row += match rows.count() - row {
-                1 => some::<1>(&panel[..units], rows, row, &mut put),
-                2 => some::<2>(&panel[..units], rows, row, &mut put),
-                3 => some::<3>(&panel[..units], rows, row, &mut put),
-                _ => some::<TOGETHER>(&panel[..units], rows, row, &mut put),
+                1 => some::<1>(panel, rows, row, &next, &mut put),
+                2 => some::<2>(panel, rows, row, &next, &mut put),
+                3 => some::<3>(panel, rows, row, &next, &mut put),
+                _ => some::<TOGETHER>(panel, rows, row, &next, &mut put),
             };
         }
     }
     PANEL.set(panel);
+}
+
+/// The panel that comes next, of which every group of rows asks the memory for a part.
+struct Next<'a> {
+    codes: *const u8,
+    matrix: &'a Matrix<'a>,
+    rows: Rows<'a>,
+}
+
+impl Next<'_> {
+    /// Group `group` of rows at chunk `i`.
+    #[inline(always)]
+    fn prefetch(&self, group: usize, i: usize) {
+        let (across, bytes) = (self.matrix.shape.row_bytes(), self.matrix.shape.bits.bytes());
+        let (mut output, groups) = (group, self.rows.count().div_ceil(TOGETHER));
+        while output < OUTPUTS {
+            for line in (0..bytes).step_by(64) {
+                let address = self.codes.wrapping_add(output * across + i * bytes + line);
+                // SAFETY: asks for nothing that may not be there.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+            }
+            output += groups;
+        }
+    }
 }
 
 /// Rows `row` … `row` + ROWS − 1.
@@ -77,6 +102,7 @@ fn some<const ROWS: usize>(
     panel: &[Unit],
     rows: Rows<'_>,
     row: usize,
+    next: &Next<'_>,
     put: &mut impl FnMut(usize, &mut [f32; OUTPUTS]),
 ) -> usize {
     // SAFETY: see the module.
@@ -86,6 +112,7 @@ fn some<const ROWS: usize>(
         these[i] = rows.row(row + i);
     }
     for (i, units) in panel.as_chunks::<UNITS>().0.iter().enumerate() {
+        next.prefetch(row / TOGETHER, i);
         // Written out, so that the sums stay in registers.
         unit::<ROWS, 0>(&units[0], these, i, &mut sums);
         unit::<ROWS, 1>(&units[1], these, i, &mut sums);

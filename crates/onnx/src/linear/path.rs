@@ -25,7 +25,10 @@ impl Path {
     /// Those that the machine has, the best first.
     pub(super) fn here() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        let wide = [super::x86::has_avx512().then_some(Instructions::Avx512), super::x86::has_avx2().then_some(Instructions::Avx2)];
+        let wide = [
+            super::x86::has_avx512().then_some(Instructions::Avx512),
+            super::x86::has_avx2().then_some(Instructions::Avx2),
+        ];
         #[cfg(not(target_arch = "x86_64"))]
         let wide = [None; 2];
         wide.into_iter().flatten().chain([Instructions::Any]).map(Self)

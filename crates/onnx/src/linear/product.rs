@@ -63,52 +63,52 @@ pub(super) trait Put: Fn(usize, usize, &[f32]) {}
 impl<F: Fn(usize, usize, &[f32])> Put for F {}
 
 /// Outputs `first` … `last` − 1 of all rows.
+///
+/// All rows meet four outputs before the next four, so that the memory is never idle. Arrays are written out, here and in the machines: what is in a closure is
+/// compiled without the machine's instructions where the compiler does not inline it.
 #[inline(always)]
 pub(super) fn multiply<M: Machine, const BITS: usize>(
     matrix: &Matrix<'_>,
     rows: Rows<'_>,
-    outputs: (usize, usize),
+    (first, last): (usize, usize),
     put: impl Put,
 ) {
-    let count = rows.count();
-    let mut row = 0;
-    while row < count {
-        row += match count - row {
-            1 => some::<M, BITS, 1>(matrix, rows, row, outputs, &put),
-            2 => some::<M, BITS, 2>(matrix, rows, row, outputs, &put),
-            3 => some::<M, BITS, 3>(matrix, rows, row, outputs, &put),
-            // More than four do not fit into the registers: the matrix's codes are unpacked again.
-            _ => some::<M, BITS, 4>(matrix, rows, row, outputs, &put),
-        };
+    for output in (first..last).step_by(OUTPUTS) {
+        let mut row = 0;
+        while row < rows.count() {
+            row += match rows.count() - row {
+                1 => some::<M, BITS, 1>(matrix, rows, row, (output, last), &put),
+                2 => some::<M, BITS, 2>(matrix, rows, row, (output, last), &put),
+                3 => some::<M, BITS, 3>(matrix, rows, row, (output, last), &put),
+                // More than four do not fit into the registers: the matrix's codes are unpacked again.
+                _ => some::<M, BITS, 4>(matrix, rows, row, (output, last), &put),
+            };
+        }
     }
 }
 
-/// Outputs `first` … `last` − 1 of rows `row` … `row` + ROWS − 1.
-///
-/// Arrays are written out, here and in the machines: what is in a closure is compiled without the machine's instructions where the compiler does not inline it.
+/// Outputs `output` … `output` + 3 of rows `row` … `row` + ROWS − 1, of the outputs before `last`.
 #[inline(always)]
 fn some<M: Machine, const BITS: usize, const ROWS: usize>(
     matrix: &Matrix<'_>,
     rows: Rows<'_>,
     row: usize,
-    (first, last): (usize, usize),
+    (output, last): (usize, usize),
     put: &impl Put,
 ) -> usize {
     let mut these: [&[Chunk]; ROWS] = [&[]; ROWS];
     for i in 0..ROWS {
         these[i] = rows.row(row + i);
     }
-    for output in (first..last).step_by(OUTPUTS) {
-        // Where there are not four left, the last is computed again.
-        let at = |i: usize| (output + i).min(last - 1);
-        let sums = sums::<M, BITS, ROWS>(matrix, these, [at(0), at(1), at(2), at(3)]);
-        for i in 0..ROWS {
-            let mut numbers = M::finish(sums[i]);
-            if let Some(bias) = matrix.bias {
-                numbers.iter_mut().zip(&bias[output..last]).for_each(|(number, bias)| *number += bias);
-            }
-            put(row + i, output, &numbers[..OUTPUTS.min(last - output)]);
+    // Where there are not four left, the last is computed again.
+    let at = |i: usize| (output + i).min(last - 1);
+    let sums = sums::<M, BITS, ROWS>(matrix, these, [at(0), at(1), at(2), at(3)]);
+    for i in 0..ROWS {
+        let mut numbers = M::finish(sums[i]);
+        if let Some(bias) = matrix.bias {
+            numbers.iter_mut().zip(&bias[output..last]).for_each(|(number, bias)| *number += bias);
         }
+        put(row + i, output, &numbers[..OUTPUTS.min(last - output)]);
     }
     ROWS
 }

@@ -1,6 +1,6 @@
 //! A row of activations in 8 bits.
 
-use super::{CHUNK, LANES, UNIT, UNITS, Bits};
+use super::{Bits, CHUNK, LANES, UNIT, UNITS};
 
 /// Added to a float and taken away again, it rounds to a whole number, ties to even; the sum's lowest byte is that number in two's complement.
 const ROUND: f32 = 12_582_912.0;
@@ -13,7 +13,8 @@ const LARGEST: f32 = 127.0;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Chunk {
-    /// As the weights' codes come out of their bytes ([`place`]).
+    /// As the weights' codes come out of their bytes: of 4-bit codes the even numbers of four units, then the odd ones; of those of 8 bits the first halves of four
+    /// units, then the second.
     pub(super) codes: [i8; CHUNK],
     /// The sum of a unit's codes times the weights' usual zero point, four times each.
     pub(super) corrections: [i32; LANES],
@@ -23,17 +24,6 @@ pub(super) struct Chunk {
 
 impl Chunk {
     pub(super) const ZERO: Self = Self { codes: [0; CHUNK], corrections: [0; LANES], scales: [0.0; LANES] };
-}
-
-/// Where the code of number `i` of unit `u` of a chunk lies. Bytes of 4-bit codes give the even numbers of four units, then the odd ones; those of 8 bits the first
-/// halves of four units, then the second.
-#[inline(always)]
-fn place(bits: Bits, u: usize, i: usize) -> usize {
-    let half = UNIT / 2;
-    match bits {
-        Bits::Four => i % 2 * (CHUNK / 2) + u * half + i / 2,
-        Bits::Eight => i / half * (CHUNK / 2) + u * half + i % half,
-    }
 }
 
 /// Writes a row's chunks; what the numbers do not fill is zero.
@@ -57,8 +47,18 @@ pub(super) fn quantize(bits: Bits, numbers: &[f32], chunks: &mut [Chunk]) {
 #[inline(always)]
 fn quantize_unit(bits: Bits, unit: &[f32; UNIT], u: usize, chunk: &mut Chunk) {
     let (scale, codes) = codes(unit);
-    for (i, code) in codes.iter().enumerate() {
-        chunk.codes[place(bits, u, i)] = *code;
+    let (first, second) = chunk.codes.split_at_mut(CHUNK / 2);
+    let (first, second) = (&mut first[UNIT / 2 * u..][..UNIT / 2], &mut second[UNIT / 2 * u..][..UNIT / 2]);
+    match bits {
+        Bits::Four => {
+            for i in 0..UNIT / 2 {
+                (first[i], second[i]) = (codes[2 * i], codes[2 * i + 1]);
+            }
+        }
+        Bits::Eight => {
+            first.copy_from_slice(&codes[..UNIT / 2]);
+            second.copy_from_slice(&codes[UNIT / 2..]);
+        }
     }
     let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
     let same = LANES / UNITS;
@@ -69,14 +69,20 @@ fn quantize_unit(bits: Bits, unit: &[f32; UNIT], u: usize, chunk: &mut Chunk) {
 /// The scale of some numbers and their codes. Of numbers one of which is not finite the scale is not a number; the tiniest become zeros.
 #[inline(always)]
 pub(super) fn codes<const N: usize>(numbers: &[f32; N]) -> (f32, [i8; N]) {
-    let largest = numbers.iter().fold(0, |largest, x| largest.max(x.to_bits() & !SIGN));
-    let inverse = LARGEST / f32::from_bits(largest);
-    if largest >= INFINITE {
-        (f32::NAN, [0; N])
-    } else if inverse.is_finite() {
-        let code = |x: f32| (x * inverse + ROUND).to_bits() as u8 as i8;
-        (f32::from_bits(largest) / LARGEST, numbers.map(code))
-    } else {
-        (0.0, [0; N])
+    let mut largest = 0;
+    for x in numbers {
+        largest = largest.max(x.to_bits() & !SIGN);
     }
+    let inverse = LARGEST / f32::from_bits(largest);
+    let mut codes = [0; N];
+    if largest >= INFINITE {
+        return (f32::NAN, codes);
+    }
+    if !inverse.is_finite() {
+        return (0.0, codes);
+    }
+    for (code, x) in codes.iter_mut().zip(numbers) {
+        *code = (x * inverse + ROUND).to_bits() as u8 as i8;
+    }
+    (f32::from_bits(largest) / LARGEST, codes)
 }

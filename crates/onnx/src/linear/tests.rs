@@ -157,7 +157,10 @@ fn the_largest_codes_do_not_overflow() {
                 for path in Path::here() {
                     let found = case.run(path, 1, 4)[0];
                     let expected = 256.0 * case.weight(0, 0) * f64::from(x);
-                    assert!((f64::from(found) - expected).abs() <= 1e-5 * expected.abs(), "{path:?}: {found}, expected {expected}");
+                    assert!(
+                        (f64::from(found) - expected).abs() <= 1e-5 * expected.abs(),
+                        "{path:?}: {found}, expected {expected}"
+                    );
                 }
             }
         }

@@ -14,7 +14,9 @@ use super::{
 
 /// Instructions that multiply bytes and add four products to a whole number.
 pub(super) fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni")
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 pub(super) fn has_avx2() -> bool {
@@ -312,12 +314,7 @@ impl Machine for Avx2 {
     }
 
     #[inline(always)]
-    fn accumulate(
-        sum: [__m256; 2],
-        totals: [__m256i; 2],
-        scales: [__m256; 2],
-        others: &[f32; LANES],
-    ) -> [__m256; 2] {
+    fn accumulate(sum: [__m256; 2], totals: [__m256i; 2], scales: [__m256; 2], others: &[f32; LANES]) -> [__m256; 2] {
         [
             accumulate(sum[0], totals[0], scales[0], load(others, 0)),
             accumulate(sum[1], totals[1], scales[1], load(others, 32)),

@@ -137,5 +137,8 @@ fn what_no_such_node_can_be_is_refused() {
     refused(&written.with("K", 1 << 24), "codes: expected 41943040 numbers, found 160");
     refused(&written.with("bits", 8), "codes: expected 320 numbers, found 160");
     refused(&Written { attributes: written.attributes[1..].into(), ..written.clone() }, "has no attribute K");
-    refused(&Written { open: true, ..written.clone() }, "MatMulNBits' codes and scales: expected constants, found values");
+    refused(
+        &Written { open: true, ..written.clone() },
+        "MatMulNBits' codes and scales: expected constants, found values",
+    );
 }
