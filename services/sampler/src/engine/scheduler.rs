@@ -112,14 +112,12 @@ impl<M: Model> Scheduler<M> {
                 return;
             }
         }
-        while let Some(job) = self.waiting.first() {
-            let guided = job.is_guided();
-            if self.pool.free() < 1 + usize::from(guided) {
+        while let Some(job) = self.waiting.first_mut() {
+            if self.pool.free() < 1 + usize::from(job.is_guided()) {
                 return;
             }
-            let Some(prefix) = self.pool.take_prefix(guided) else { return };
+            let Some(admitted) = job.admit(&mut self.pool, &mut self.model) else { return };
             let mut job = self.waiting.remove(0);
-            let admitted = job.admit(prefix, &mut self.model);
             settle_or_fail(&mut job, admitted);
             let satisfied = serve(&mut job, &mut self.pool, &mut self.model, &mut self.drawer, &self.meters);
             self.active.push(job);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Error, ms};
 use crate::{
-    engine::{Candidate, Engine, Event, Options, Request},
+    engine::{Candidate, Engine, Event, Options, Request, StartError},
     logits::Parameters,
     model::Transformer as Model,
 };
@@ -34,31 +34,45 @@ pub(super) fn draw(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Drawn>, Error> {
     let Some(&rows) = counts.iter().max() else { return Ok(Vec::new()) };
-    let caption = manifest.text.pad(&[]);
-    let model = Model::new(transformer, manifest);
-    let options = Options { rows, ..Options::default() };
-    let engine = Engine::start(model, options, caption.clone(), |reason| tracing::error!(reason, "the engine died"))?;
+    let engine = engine(transformer, manifest, rows, Options::default().queue)?;
     let drawn = counts.iter().map(|&candidates| {
         progress(&format!("{candidates} whole pictures"));
-        one(&engine, &caption, candidates)
+        // A caption of its own for each: the engine keeps those that it has computed.
+        one(&engine, &manifest.text.pad(&[candidates as u32 % manifest.text.vocabulary]), candidates)
     });
     let drawn = drawn.collect();
     engine.stop();
     drawn
 }
 
-fn one(engine: &Engine, caption: &[u32], candidates: usize) -> Result<Drawn, Error> {
-    let request = Request {
+/// An engine of so many rows.
+pub(super) fn engine(
+    transformer: Transformer,
+    manifest: &Manifest,
+    rows: usize,
+    queue: usize,
+) -> Result<Engine, StartError> {
+    let options = Options { rows, queue, ..Options::default() };
+    let died = |reason: &str| tracing::error!(reason, "the engine died");
+    Engine::start(Model::new(transformer, manifest), options, manifest.text.pad(&[]), died)
+}
+
+/// Of candidates with the seeds from `seed` on, whose every token is told at once.
+pub(super) fn request(caption: &[u32], candidates: usize, seed: u64) -> Request {
+    Request {
         text: caption.to_vec(),
         unconditional: None,
-        candidates: (0..candidates).map(|id| Candidate { id: id as u32, seed: id as u64 }).collect(),
+        candidates: (0..candidates).map(|id| Candidate { id: id as u32, seed: seed + id as u64 }).collect(),
         parameters: Parameters { temperature: 1.0, top_k: 256, top_p: 1.0, guidance_scale: 1.0 },
         given: Vec::new(),
         chunk_size: 1,
         deadline: None,
-    };
+    }
+}
+
+fn one(engine: &Engine, caption: &[u32], candidates: usize) -> Result<Drawn, Error> {
     let started = Instant::now();
-    let mut events = engine.submit(request)?;
+    let mut events = engine.submit(request(caption, candidates, 0))?;
     let mut first = None;
     while let Some(event) = events.blocking_next() {
         if let Event::Chunk { .. } = event? {

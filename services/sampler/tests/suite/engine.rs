@@ -5,6 +5,7 @@ use std::time::Duration;
 use easel_sampler::{
     engine::{Event, Events, Options, Refusal, Request, Statistics},
     logits::Parameters,
+    model::Row,
 };
 
 use crate::harness::{PLAIN, check, engine, guided, read, request};
@@ -106,6 +107,35 @@ fn the_prefix_is_computed_once_for_all_candidates() {
 }
 
 #[test]
+fn a_prefix_that_another_request_computed_is_read_again() {
+    let (engine, control) = engine(rows(4));
+    let given = vec![(0, 9), (1, 8)];
+    // What is computed: the caption; the empty one of guidance; another caption; nothing; both with the given tokens, which are of the prefix.
+    let requests = [
+        (request(5, &[1]), 4),
+        (guided(5, &[1, 2]), 4),
+        (guided(6, &[3]), 4),
+        (guided(5, &[4, 5, 6]), 0),
+        (Request { given, ..guided(5, &[1]) }, 12),
+    ];
+    for (one, computed) in requests {
+        control.reset();
+        check(&one, &read(&mut engine.submit(one.clone()).unwrap()));
+        let begins = |rows: &Vec<Row>| rows.iter().any(|row| row.position == 0);
+        assert_eq!(
+            control.steps().iter().filter(|rows| begins(rows)).map(Vec::len).sum::<usize>(),
+            computed,
+            "{one:?}"
+        );
+    }
+    // Of the four places none is free: what nobody reads gives way.
+    for caption in 7..12 {
+        let one = guided(caption, &[1]);
+        check(&one, &read(&mut engine.submit(one.clone()).unwrap()));
+    }
+}
+
+#[test]
 fn guidance_takes_two_rows_and_computes_both_prefixes_in_one_step() {
     let (engine, control) = engine(rows(8));
     let one = guided(5, &[1, 2, 3]);
@@ -153,6 +183,37 @@ fn first_come_first_served_and_nobody_overtakes() {
     control.release();
     for (request, events) in requests.iter().zip(&mut events) {
         check(request, &read(events));
+    }
+}
+
+#[test]
+fn a_long_queue_is_served_in_order_with_full_rows_and_nobody_starves() {
+    let (engine, control) = engine(rows(6));
+    control.hold();
+    let requests: Vec<Request> = (0..60)
+        .map(|i| {
+            // The caption's first two tokens tell the request.
+            let seeds: Vec<u64> = (0..[1, 9, 2, 1, 4][i as usize % 5]).collect();
+            let base = if i % 4 == 0 { guided(0, &seeds) } else { request(0, &seeds) };
+            Request { text: vec![i / 10, 1 + i % 10, 18, 19], ..base }
+        })
+        .collect();
+    let mut events: Vec<Events> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
+    control.release();
+    for (request, events) in requests.iter().zip(&mut events) {
+        check(request, &read(events));
+    }
+    let steps = control.steps();
+    let texts = |rows: &[Row]| -> Vec<u32> {
+        let at = |position: u32| rows.iter().filter(move |row| row.position == position).map(|row| row.token);
+        at(0).zip(at(1)).filter(|(first, _)| *first < 6).map(|(first, second)| first * 10 + second - 1).collect()
+    };
+    assert_eq!(steps.iter().flat_map(|rows| texts(rows)).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+    // Until the last has begun, a step leaves at most the one row empty that a guided candidate cannot use, and those whose prefix it computes.
+    let last = steps.iter().rposition(|rows| !texts(rows).is_empty()).unwrap();
+    for rows in &steps[..last] {
+        let (drawn, prefixes) = (rows.iter().filter(|row| row.position >= 4).count(), texts(rows).len());
+        assert!(drawn >= 5 || prefixes > 0, "{drawn} rows are drawn");
     }
 }
 
