@@ -46,6 +46,8 @@ pub struct Plan {
     pub own_captions: bool,
     /// Whole pictures to draw through the engine, so many candidates at once.
     pub pictures: Vec<usize>,
+    /// Rows of a step up to which whole pictures are drawn with guesses ([`engine::Options`]).
+    pub guess_rows: usize,
     /// Requests that come at random, instead of such pictures.
     pub arrivals: Option<Arrivals>,
 }
@@ -59,6 +61,7 @@ impl Default for Plan {
             steps: 8,
             own_captions: false,
             pictures: Vec::new(),
+            guess_rows: 0,
             arrivals: None,
         }
     }
@@ -175,7 +178,7 @@ pub fn measure(package: &Package, plan: &Plan, progress: &mut dyn FnMut(&str)) -
     let (transformer, manifest) = (bench.into_transformer(), package.manifest());
     let (pictures, arrivals) = match plan.arrivals {
         Some(arrivals) => (Vec::new(), Some(arrivals::measure(transformer, manifest, arrivals, progress)?)),
-        None => (pictures::draw(transformer, manifest, &plan.pictures, progress)?, None),
+        None => (pictures::draw(transformer, manifest, plan, progress)?, None),
     };
     // What else ran may have disturbed the first reading.
     let read_bandwidth = read_bandwidth.max(machine::read_bandwidth(threads));

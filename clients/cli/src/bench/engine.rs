@@ -58,6 +58,10 @@ pub(crate) struct Engine {
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pictures: Vec<usize>,
 
+    /// Rows of a step up to which --pictures are drawn with guessed tokens; 0: without
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    guess_rows: usize,
+
     /// Requests that come to the engine's loop at random, more than can be served and then half as many as can, instead of whole pictures
     #[arg(long, value_name = "N", conflicts_with = "pictures")]
     arrivals: Option<usize>,
@@ -110,6 +114,7 @@ impl Engine {
             steps: self.steps,
             own_captions: self.own_captions,
             pictures: self.pictures,
+            guess_rows: self.guess_rows,
             arrivals: self.arrivals.map(|requests| Arrivals { rows: self.rows, candidates: self.candidates, requests }),
         };
         let reads = Reads::of(&package, if self.kv == "bf16" { 2 } else { 4 })?;

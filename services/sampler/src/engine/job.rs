@@ -230,7 +230,10 @@ impl Job {
     pub(super) fn plan(&self, index: usize, batch: &mut Batch) {
         let Some(shared) = &self.shared else { return };
         if !shared.is_complete() {
-            let known = |(slot, tokens)| Known { slot, position: shared.end - <[u32]>::len(tokens), tokens };
+            let known = |(slot, tokens)| {
+                let position = shared.end - <[u32]>::len(tokens);
+                Known { slot, position, tokens, guessed: 0 }
+            };
             let mut open = shared.open().into_iter().flatten().map(known);
             if let Some(first) = open.next() {
                 batch.feed((index, None), shared.next, first, open.next());
@@ -238,40 +241,55 @@ impl Job {
             return;
         }
         for (number, run) in self.runs.iter().enumerate() {
-            let (step, tokens) = run.pending();
+            let (step, tokens, guessed) = run.pending();
             let position = self.geometry.text_length + step;
-            let known = |slot| Known { slot, position, tokens };
+            let known = |slot| Known { slot, position, tokens: &tokens, guessed };
             let Places { conditional, unconditional } = run.places;
             batch.feed((index, Some(number)), position, known(conditional), unconditional.map(known));
         }
     }
 
-    /// Takes its part of a step: whether a token was drawn.
+    /// Rows of its candidates in a step without guesses.
+    pub(super) fn rows(&self) -> usize {
+        self.runs.iter().filter(|run| !run.is_new()).map(|run| run.places.count()).sum()
+    }
+
+    /// Guesses `count` tokens of each candidate.
+    pub(super) fn guess(&mut self, count: usize) {
+        self.runs.iter_mut().filter(|run| !run.is_new()).for_each(|run| run.guess(count, (&self.course, &self.forced)));
+    }
+
+    /// Takes guesses that were wrong back, which the model has seen.
+    pub(super) fn rewind<M: Model>(&self, feed: &Feed, model: &mut M) -> Result<(), model::Error> {
+        let Some(run) = feed.run.filter(|_| feed.guessed > 0).map(|number| &self.runs[number]) else { return Ok(()) };
+        let length = self.geometry.text_length + run.fed();
+        run.places.iter().try_for_each(|place| model.rewind(place, length))
+    }
+
+    /// Takes its part of a step: how many tokens were drawn.
     pub(super) fn absorb(
         &mut self,
         feed: &Feed,
-        logits: Option<Logits<'_>>,
+        logits: &[Logits<'_>],
         step: &Step,
         drawer: &mut Drawer,
-    ) -> Result<bool, model::Error> {
+    ) -> Result<usize, model::Error> {
         if let Some(number) = feed.run {
             let run = &mut self.runs[number];
-            run.stepped(feed.count, step);
-            let Some(logits) = logits else { return Ok(false) };
-            run.draw(logits, (&self.course, &self.forced), &self.request, drawer)?;
-            return Ok(true);
+            run.stepped(feed.count - feed.guessed, step);
+            return Ok(run.draw_all(logits, (&self.course, &self.forced), &self.request, drawer)?);
         }
         let shared = self.shared.as_mut().expect("a job with rows in a step has a prefix");
         shared.next += feed.count;
         shared.took = step.ended - *shared.began.get_or_insert(step.started);
-        if let Some(logits) = logits {
+        if let [logits] = logits {
             // In the order in which they were fed.
             let open = shared.logits.iter_mut().filter(|known| known.is_empty());
             open.zip([Some(logits.conditional), logits.unconditional].into_iter().flatten())
                 .for_each(|(known, logits)| *known = logits.to_vec());
             shared.span = None;
         }
-        Ok(false)
+        Ok(0)
     }
 
     /// True the first time that it is asked.

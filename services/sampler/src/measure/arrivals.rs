@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Error, median, pictures};
 use crate::{
     draws,
-    engine::{Engine, Event, Events, Failure, Request},
+    engine::{Engine, Event, Events, Failure, Options, Request},
 };
 
 /// Arrivals are a Poisson process of this seed.
@@ -102,7 +102,7 @@ pub(super) fn measure(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Continuous, Error> {
     let queue = arrivals.requests.max(arrivals.rows);
-    let engine = pictures::engine(transformer, manifest, arrivals.rows, queue)?;
+    let engine = pictures::engine(transformer, manifest, Options { rows: arrivals.rows, queue, ..Options::default() })?;
     let measured = Bench { engine: &engine, manifest, arrivals, requests: AtomicUsize::new(0) }.run(progress);
     engine.stop();
     measured

@@ -6,7 +6,7 @@ use easel_onnx::Transformer;
 use easel_package::Manifest;
 use serde::Serialize;
 
-use super::{Error, ms};
+use super::{Error, Plan, ms};
 use crate::{
     engine::{Candidate, Engine, Event, Options, Request, StartError},
     logits::Parameters,
@@ -22,6 +22,8 @@ pub struct Drawn {
     pub ms: f64,
     /// Until the first token was at hand, the prefill included.
     pub first_token_ms: f64,
+    /// Steps of a picture, in the mean.
+    pub steps: f64,
     /// Image tokens of all pictures.
     pub tokens_per_second: f64,
 }
@@ -30,12 +32,12 @@ pub struct Drawn {
 pub(super) fn draw(
     transformer: Transformer,
     manifest: &Manifest,
-    counts: &[usize],
+    plan: &Plan,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Drawn>, Error> {
-    let Some(&rows) = counts.iter().max() else { return Ok(Vec::new()) };
-    let engine = engine(transformer, manifest, rows, Options::default().queue)?;
-    let drawn = counts.iter().map(|&candidates| {
+    let Some(&rows) = plan.pictures.iter().max() else { return Ok(Vec::new()) };
+    let engine = engine(transformer, manifest, Options { rows, guess_rows: plan.guess_rows, ..Options::default() })?;
+    let drawn = plan.pictures.iter().map(|&candidates| {
         progress(&format!("{candidates} whole pictures"));
         // A caption of its own for each: the engine keeps those that it has computed.
         one(&engine, &manifest.text.pad(&[candidates as u32 % manifest.text.vocabulary]), candidates)
@@ -45,14 +47,8 @@ pub(super) fn draw(
     drawn
 }
 
-/// An engine of so many rows.
-pub(super) fn engine(
-    transformer: Transformer,
-    manifest: &Manifest,
-    rows: usize,
-    queue: usize,
-) -> Result<Engine, StartError> {
-    let options = Options { rows, queue, ..Options::default() };
+/// An engine of the package's transformer.
+pub(super) fn engine(transformer: Transformer, manifest: &Manifest, options: Options) -> Result<Engine, StartError> {
     let died = |reason: &str| tracing::error!(reason, "the engine died");
     Engine::start(Model::new(transformer, manifest), options, manifest.text.pad(&[]), died)
 }
@@ -73,13 +69,16 @@ pub(super) fn request(caption: &[u32], candidates: usize, seed: u64) -> Request 
 fn one(engine: &Engine, caption: &[u32], candidates: usize) -> Result<Drawn, Error> {
     let started = Instant::now();
     let mut events = engine.submit(request(caption, candidates, 0))?;
-    let mut first = None;
+    let (mut first, mut steps) = (None, 0);
     while let Some(event) = events.blocking_next() {
-        if let Event::Chunk { .. } = event? {
-            first.get_or_insert_with(|| ms(started));
+        match event? {
+            Event::Chunk { .. } => drop(first.get_or_insert_with(|| ms(started))),
+            Event::Finished { statistics, .. } => steps += statistics.steps,
+            Event::Queued { .. } | Event::Admitted { .. } => {}
         }
     }
     let (ms, tokens) = (ms(started), candidates * engine.geometry().cells);
     let first_token_ms = first.unwrap_or(ms);
-    Ok(Drawn { candidates, ms, first_token_ms, tokens_per_second: tokens as f64 / ms * 1e3 })
+    let steps = f64::from(steps) / candidates as f64;
+    Ok(Drawn { candidates, ms, first_token_ms, steps, tokens_per_second: tokens as f64 / ms * 1e3 })
 }

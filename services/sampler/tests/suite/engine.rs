@@ -93,6 +93,30 @@ fn requests_that_run_together_do_not_touch_each_other() {
 }
 
 #[test]
+fn guesses_change_no_token_and_take_no_more_rows_than_they_may() {
+    let (engine, control) = engine(Options { guess_rows: 16, step_rows: 24, ..rows(12) });
+    for together in [1, 7] {
+        control.reset();
+        let requests = (0..14).map(|i| {
+            let seeds: Vec<u64> = (0..1 + i % 3).map(|j| (i * 10 + j).into()).collect();
+            let given = (0..i % 4).map(|j| (j * (1 + i % 3), (i + j) % 32)).collect();
+            let base = if i % 3 == 0 { guided(i % 12, &seeds) } else { request(i % 12, &seeds) };
+            Request { given, ..base }
+        });
+        for requests in requests.collect::<Vec<_>>().chunks(together) {
+            let submit = |request: &Request| engine.submit(request.clone()).unwrap();
+            let mut events: Vec<Events> = requests.iter().map(submit).collect();
+            for (request, events) in requests.iter().zip(&mut events) {
+                check(request, &read(events));
+            }
+        }
+        let rows: Vec<usize> =
+            control.steps().iter().map(|rows| rows.iter().filter(|row| row.position >= 4).count()).collect();
+        assert!(rows.contains(&16), "{rows:?}");
+    }
+}
+
+#[test]
 fn the_prefix_is_computed_once_for_all_candidates() {
     let (engine, control) = engine(rows(8));
     let one = request(5, &[1, 2, 3, 4, 5, 6, 7, 8]);

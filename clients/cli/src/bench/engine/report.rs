@@ -118,10 +118,11 @@ impl Report {
     /// Of several, also the share of the time that they would take one after another, where one was drawn alone.
     fn pictures(&self) -> Vec<Vec<String>> {
         let pictures = &self.measured.pictures;
-        let head = ["candidates", "s", "tokens/s", "first token, ms", "of as many alone"].map(str::to_owned).to_vec();
+        let head =
+            ["candidates", "s", "tokens/s", "first token, ms", "steps", "of as many alone"].map(str::to_owned).to_vec();
         let alone = pictures.iter().find(|p| p.candidates == 1).map(|p| p.ms);
         let row = |p: &measure::Drawn| {
-            let numbers = [p.ms / 1e3, p.tokens_per_second, p.first_token_ms].map(|n| format!("{n:.2}"));
+            let numbers = [p.ms / 1e3, p.tokens_per_second, p.first_token_ms, p.steps].map(|n| format!("{n:.2}"));
             let share = alone.map(|alone| format!("{:.3}", p.ms / (alone * p.candidates as f64)));
             std::iter::once(p.candidates.to_string()).chain(numbers).chain(share).collect()
         };
