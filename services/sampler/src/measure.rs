@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use arrivals::{Arrivals, Continuous};
-pub use machine::{read_bandwidth, resident_bytes};
+pub use machine::{cpu_seconds, read_bandwidth, resident_bytes};
 pub use pictures::Drawn;
 pub use steps::{Step, Whole};
 

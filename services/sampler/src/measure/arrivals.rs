@@ -10,7 +10,7 @@ use easel_onnx::Transformer;
 use easel_package::Manifest;
 use serde::Serialize;
 
-use super::{Error, median, pictures};
+use super::{Error, cpu_seconds, median, pictures};
 use crate::{
     draws,
     engine::{Engine, Event, Events, Failure, Options, Request},
@@ -48,6 +48,8 @@ pub struct Continuous {
     pub alone_ms: f64,
     /// More requests than can be served: image tokens a second, from the first moment that all rows are held to the last arrival.
     pub crowd_tokens_per_second: f64,
+    /// Image tokens for a second that the process computes, of the crowd, over the same of the full batch: what other processes do to the clock does not show here.
+    pub computing_share: f64,
     /// Of half as many, those that came when there was a slot for each of their candidates.
     pub found_free: usize,
     /// Their time to the first token: half of them, and 95 of 100, had it sooner.
@@ -70,11 +72,24 @@ impl Continuous {
 
 /// One request, as its caller sees it.
 struct Seen {
-    submitted: Instant,
+    submitted: Moment,
     free: bool,
     /// The first token of each candidate that has one, then every token, in the order in which they came.
-    firsts: Vec<Instant>,
+    firsts: Vec<Moment>,
     tokens: Vec<Instant>,
+}
+
+/// A time by the clock, and how much the process had computed by then.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Instant,
+    computed: f64,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { at: Instant::now(), computed: cpu_seconds() }
+    }
 }
 
 /// When a caller leaves.
@@ -118,15 +133,16 @@ impl Bench<'_> {
             alone.extend(seen.iter().flat_map(Seen::first_token_ms));
         }
         progress("a full batch");
-        let began = Instant::now();
+        let began = Moment::now();
         let seen = self.crowd(&vec![Duration::ZERO; rows / candidates], Leaves::AtTheEnd)?;
         let cells = self.engine.geometry().cells;
-        let full = (rows * cells) as f64 / began.elapsed().as_secs_f64();
+        let full = (rows * cells) as f64 / began.at.elapsed().as_secs_f64();
+        let full_computing = (rows * cells) as f64 / (cpu_seconds() - began.computed);
         let step_ms = seen.iter().map(Seen::last_step).fold(0.0, f64::max);
         let every = (candidates * cells) as f64 / full;
         progress("more requests than can be served");
         let seen = self.crowd(&poisson(requests, every / CROWD), Leaves::AtOnce)?;
-        let crowd_tokens_per_second = throughput(&seen, rows);
+        let (crowd_tokens_per_second, computing) = throughput(&seen, rows);
         progress("fewer requests");
         let seen = self.crowd(&poisson(requests, every / FEW), Leaves::AtItsFirst)?;
         let mut first: Vec<f64> = seen.iter().filter(|seen| seen.free).flat_map(Seen::first_token_ms).collect();
@@ -136,6 +152,7 @@ impl Bench<'_> {
             step_ms,
             alone_ms: median(&mut alone),
             crowd_tokens_per_second,
+            computing_share: computing / full_computing,
             found_free: first.len(),
             first_token_p50_ms: median(&mut first),
             first_token_p95_ms: first.get(first.len() * 95 / 100).copied().unwrap_or(f64::NAN),
@@ -151,7 +168,7 @@ impl Bench<'_> {
                 thread::sleep(due.saturating_sub(begin.elapsed()));
                 let load = self.engine.load();
                 let free = load.queued == 0 && load.rows_total - load.rows_used >= self.arrivals.candidates;
-                let seen = Seen { submitted: Instant::now(), free, firsts: Vec::new(), tokens: Vec::new() };
+                let seen = Seen { submitted: Moment::now(), free, firsts: Vec::new(), tokens: Vec::new() };
                 let events = self.engine.submit(self.request())?;
                 Ok(scope.spawn(move || seen.follow(events, leaves, arrived)))
             };
@@ -174,9 +191,8 @@ impl Seen {
     fn follow(mut self, mut events: Events, leaves: Leaves, arrived: &AtomicBool) -> Result<Self, Failure> {
         while let Some(event) = events.blocking_next() {
             if let Event::Chunk { start, .. } = event? {
-                let now = Instant::now();
-                self.tokens.push(now);
-                self.firsts.extend((start == 0).then_some(now));
+                self.tokens.push(Instant::now());
+                self.firsts.extend((start == 0).then(Moment::now));
             }
             let enough = leaves == Leaves::AtOnce || (leaves == Leaves::AtItsFirst && !self.tokens.is_empty());
             if enough && arrived.load(Relaxed) {
@@ -187,7 +203,7 @@ impl Seen {
     }
 
     fn first_token_ms(&self) -> Option<f64> {
-        self.firsts.first().map(|first| (*first - self.submitted).as_secs_f64() * 1e3)
+        self.firsts.first().map(|first| (first.at - self.submitted.at).as_secs_f64() * 1e3)
     }
 
     /// The mean time of a candidate's steps in the second half of its picture.
@@ -205,11 +221,14 @@ fn poisson(count: usize, every: f64) -> Vec<Duration> {
     gaps.scan(0.0, sum).map(Duration::from_secs_f64).collect()
 }
 
-/// Tokens a second between the first moment that `rows` candidates are drawn and the last arrival.
-fn throughput(seen: &[Seen], rows: usize) -> f64 {
-    let mut firsts: Vec<Instant> = seen.iter().flat_map(|seen| seen.firsts.iter().copied()).collect();
-    firsts.sort();
-    let Some((&full, last)) = firsts.get(rows - 1).zip(seen.last().map(|seen| seen.submitted)) else { return f64::NAN };
-    let tokens = seen.iter().flat_map(|seen| &seen.tokens).filter(|at| (full..last).contains(at)).count();
-    tokens as f64 / last.saturating_duration_since(full).as_secs_f64()
+/// Tokens between the first moment that `rows` candidates were begun and the last arrival: for a second, and for a second of computing.
+fn throughput(seen: &[Seen], rows: usize) -> (f64, f64) {
+    let mut firsts: Vec<Moment> = seen.iter().flat_map(|seen| seen.firsts.iter().copied()).collect();
+    firsts.sort_by_key(|first| first.at);
+    let Some((full, last)) = firsts.get(rows - 1).zip(seen.last().map(|seen| seen.submitted)) else {
+        return (f64::NAN, f64::NAN);
+    };
+    let tokens = seen.iter().flat_map(|seen| &seen.tokens).filter(|at| (full.at..last.at).contains(at)).count() as f64;
+    let seconds = last.at.saturating_duration_since(full.at).as_secs_f64();
+    (tokens / seconds, tokens / (last.computed - full.computed))
 }

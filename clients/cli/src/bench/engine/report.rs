@@ -137,7 +137,11 @@ fn continuous(c: &measure::Continuous) -> Vec<Vec<String>> {
     [
         ("came", format!("{came}, for {rows}")),
         ("a full batch", format!("{:.1} tokens/s, {:.2} ms a step", c.full_tokens_per_second, c.step_ms)),
-        ("a crowd", format!("{:.1} tokens/s, {share:.3} of a full batch", c.crowd_tokens_per_second)),
+        (
+            "a crowd",
+            format!("{:.1} tokens/s, {share:.3} of a full batch", c.crowd_tokens_per_second)
+                + &format!("; by the time computed {:.3}", c.computing_share),
+        ),
         ("first token alone", format!("{:.1} ms; with two steps {:.1} ms", c.alone_ms, c.bound_ms())),
         (
             "first token where slots were free",
