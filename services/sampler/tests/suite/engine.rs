@@ -294,7 +294,7 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
 fn given_tokens_are_forced_and_the_prefix_of_them_is_prefilled() {
     let (engine, control) = engine(rows(4));
     let given: Vec<(u32, u32)> = vec![(0, 9), (1, 8), (2, 7), (6, 1), (7, 0), (8, 31), (15, 5)];
-    for base in [request(2, &[5, 6]), guided(2, &[5, 6])] {
+    for base in [request(2, &[5, 6]), guided(3, &[5, 6])] {
         control.reset();
         let one = Request { given: given.clone(), ..base };
         let mut events = engine.submit(one.clone()).unwrap();
