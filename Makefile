@@ -39,8 +39,12 @@ test-deploy: onnxruntime python ## the compose file started, manifests and alert
 bench: onnxruntime ## the benchmarks of BENCHMARKS.md; beside others' engines where `make peers` installed them
 	$(CARGO) build --release --locked
 	target/release/easel bench engine --geometry M --weights q4 --pictures 1,8
+	target/release/easel bench engine --geometry S --weights q4 --batches 1 --pictures 1,16
+	target/release/easel bench engine --geometry S --weights q4 --batches 1 --arrivals 32
+	$(CARGO) run --release --locked -p easel-sampler --example guesses
 	if [ -x $(TOOLS)/peers/bin/python ]; then $(TOOLS)/peers/bin/python tests/peers --geometry M; fi
 	$(CARGO) bench --locked -p easel-tests --bench overhead
+	$(CARGO) bench --locked -p easel-tests --bench overhead -- --geometry M
 
 peers: $(TOOLS)/peers/.installed ## a Python environment with the engines that `make bench` compares with: 2 GB
 $(TOOLS)/peers/.installed: tests/peers/requirements.txt

@@ -1,7 +1,10 @@
 //! What the suite adds to the bare models: one request of 8 candidates through all five services over loopback gRPC, against the sampler's engine loop, the
 //! decoder and CLIP called directly on the same work. Runs alternate; the table gives medians and their ratio.
 //!
-//! `cargo bench -p easel-tests --bench overhead [-- --package DIR --candidates N --runs N --threads N]`
+//! `cargo bench -p easel-tests --bench overhead [-- --package DIR --geometry S|M|L --candidates N --runs N --threads N]`
+//!
+//! With `--geometry`, random weights at 4 bits: that transformer with a grid of 8×8, pictures of 256×256 from a decoder of 12 million parameters, and CLIP of ViT-B's
+//! width and layers. Made once, in `target/bench`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -9,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use easel_import::{ImportOptions, Weights, synthetic};
 use easel_onnx::{Clip, ImageDecoder, Options, Runtime, Transformer};
 use easel_package::Package;
 use easel_proto::v1::{GenerateRequest, ImageFormat, generate_response::Event as Told};
@@ -21,6 +25,7 @@ use easel_sampler::{
 use easel_standalone::{Config, Suite};
 
 const PROMPT: &str = "an armchair in the shape of an avocado";
+const WORDS: [&str; 8] = ["and", "car", "red", "on", "the", "blue", "fox", "green"];
 const SEED: u64 = 7;
 
 struct Arguments {
@@ -37,6 +42,7 @@ fn arguments() -> Arguments {
         let value = words.next().unwrap_or_else(|| panic!("{flag} needs a value"));
         match flag.as_str() {
             "--package" => arguments.package = value.into(),
+            "--geometry" => (arguments.package, arguments.runs) = (made(&value), 5),
             "--candidates" => arguments.candidates = value.parse().unwrap(),
             "--threads" => arguments.threads = value.parse().unwrap(),
             "--runs" => arguments.runs = value.parse().unwrap(),
@@ -44,6 +50,36 @@ fn arguments() -> Arguments {
         }
     }
     arguments
+}
+
+/// The package of random weights.
+fn made(geometry: &str) -> PathBuf {
+    let (width, layers) = match geometry {
+        "S" => (384, 8),
+        "M" => (1024, 24),
+        "L" => (2048, 24),
+        _ => panic!("--geometry: expected S, M or L, found {geometry}"),
+    };
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    let (name, weights) = (format!("whole-{width}x{layers}"), Weights::Q4);
+    let folder = cache.join(format!("{name}-{weights}"));
+    if !folder.join("manifest.json").is_file() {
+        eprintln!("random weights: {} …", folder.display());
+        let geometry = synthetic::Geometry {
+            name: name.clone(),
+            patch: 32,
+            decoder_stages: [(512, 6), (256, 4)],
+            clip_image_size: 64,
+            clip_tower: (768, 12),
+            clip_heads: 12,
+            ..synthetic::Geometry::dalle(width, layers, 8)
+        };
+        synthetic::checkpoint(&cache.join(&name), &geometry, 1).unwrap();
+        let options = ImportOptions { weights, overwrite: true, ..ImportOptions::default() };
+        easel_import::import(&cache.join(&name), &folder, &options, &mut |_| {}).unwrap();
+        std::fs::remove_dir_all(cache.join(&name)).unwrap();
+    }
+    folder
 }
 
 /// The models, called directly.
@@ -123,11 +159,11 @@ impl Bare {
 }
 
 /// The same work through the suite; the wall time that a client sees, and the caption's tokens.
-async fn suite(url: &str, candidates: u32, format: ImageFormat, previews: u32) -> (Duration, Vec<u32>) {
+async fn suite(url: &str, prompt: &str, candidates: u32, format: ImageFormat, previews: u32) -> (Duration, Vec<u32>) {
     let request = GenerateRequest {
         format: format.into(),
         previews: Some(previews),
-        ..easel_tests::request(PROMPT, candidates, SEED)
+        ..easel_tests::request(prompt, candidates, SEED)
     };
     let begin = Instant::now();
     let drawing = easel_tests::draw(url, request).await.unwrap();
@@ -155,13 +191,20 @@ fn main() {
     let running = runtime.block_on(Suite::start(config)).unwrap();
     let url = running.url();
 
-    let through_suite = |format, previews| runtime.block_on(suite(&url, candidates, format, previews));
+    // A prompt of its own for each, of equal length: the engine keeps the captions that it has computed.
+    let mut numbers = 0..;
+    let mut through_suite = |format, previews| {
+        let number: usize = numbers.next().unwrap();
+        let prompt = format!("{PROMPT} {} {}", WORDS[number % WORDS.len()], WORDS[number / WORDS.len()]);
+        runtime.block_on(suite(&url, &prompt, candidates, format, previews))
+    };
     let (_, text) = through_suite(ImageFormat::Raw, 0);
     bare.run(&text, &text, candidates);
     let (mut direct, mut through, mut full) = (vec![], vec![], vec![]);
     for _ in 0..runs {
+        let (took, text) = through_suite(ImageFormat::Raw, 0);
+        through.push(took);
         direct.push(bare.run(&text, &text, candidates));
-        through.push(through_suite(ImageFormat::Raw, 0).0);
         full.push(through_suite(ImageFormat::Png, 4).0);
     }
     runtime.block_on(running.shutdown()).unwrap();

@@ -36,8 +36,36 @@ pub struct Geometry {
     pub masks: Vec<Mask>,
     /// Side of the square that [`Mask::Conv`] sees; odd.
     pub conv_kernel: u32,
+    /// Width and blocks of the decoder's stages; the second has twice the rows and columns.
+    pub decoder_stages: [(usize, usize); 2],
     /// Pixels of the side of CLIP's picture, a multiple of 8.
     pub clip_image_size: u32,
+    /// Width and layers of CLIP's towers.
+    pub clip_tower: (usize, usize),
+    /// Heads of a layer of CLIP.
+    pub clip_heads: usize,
+}
+
+impl Geometry {
+    /// A transformer of DALL·E's kind (Ramesh et al. 2021, appendix B.1): 256 text tokens, 8192 codes, heads 64 wide; columns in every fourth layer from the
+    /// second on, in the last a convolution's window, rows in all others. DALL·E's own grid is 32.
+    pub fn dalle(width: u32, layers: usize, grid: u32) -> Self {
+        let mask = |layer: usize| match layer {
+            _ if layer == layers => Mask::Conv,
+            _ if layer % 4 == 2 => Mask::Column,
+            _ => Mask::Row,
+        };
+        Self {
+            text_length: 256,
+            grid,
+            levels: vec![8, 8, 8, 16],
+            width,
+            heads: width / 64,
+            masks: (1..=layers).map(mask).collect(),
+            conv_kernel: 11,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Geometry {
@@ -54,7 +82,10 @@ impl Default for Geometry {
             heads: 2,
             masks: vec![Mask::Row, Mask::Column, Mask::Conv, Mask::Full],
             conv_kernel: 3,
+            decoder_stages: [(24, 2), (16, 1)],
             clip_image_size: 32,
+            clip_tower: (32, 2),
+            clip_heads: 2,
         }
     }
 }
@@ -81,7 +112,7 @@ pub fn checkpoint(dir: &Path, geometry: &Geometry, seed: u64) -> Result<(), Erro
 fn config(g: &Geometry, vocabulary: u32) -> Value {
     let kernel = weights::encoder_kernel(g);
     let norm = if g.local_encoder { "position" } else { "picture" };
-    let stages = weights::STAGES.map(|(width, blocks)| json!({"width": width, "blocks": blocks}));
+    let stages = g.decoder_stages.map(|(width, blocks)| json!({"width": width, "blocks": blocks}));
     json!({
         "family": "dalle",
         "name": g.name,
@@ -105,7 +136,7 @@ fn config(g: &Geometry, vocabulary: u32) -> Value {
         },
         "clip": {
             "image_size": g.clip_image_size, "mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "context_length": weights::CONTEXT,
-            "vision_heads": weights::CLIP_HEADS, "text_heads": weights::CLIP_HEADS, "activation": "quick_gelu", "norm_epsilon": 1e-5, "pad": 0,
+            "vision_heads": g.clip_heads, "text_heads": g.clip_heads, "activation": "quick_gelu", "norm_epsilon": 1e-5, "pad": 0,
         },
         "sampling": {"temperature": 1.0, "top_k": 64, "top_p": 1.0, "guidance_scale": 2.0},
     })
@@ -123,4 +154,17 @@ fn write_tensors(path: &Path, tensors: Vec<weights::Made>) -> Result<(), Error> 
     let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor));
     safetensors::serialize_to_file(tensors, None, path)
         .map_err(|source| Error::Safetensors { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_masks_are_dalles() {
+        let masks = Geometry::dalle(128, 64, 32).masks;
+        let count = |mask| masks.iter().filter(|m| **m == mask).count();
+        assert_eq!((count(Mask::Row), count(Mask::Column), count(Mask::Conv)), (47, 16, 1));
+        assert_eq!((masks[1], masks[63]), (Mask::Column, Mask::Conv));
+    }
 }

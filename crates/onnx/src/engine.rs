@@ -3,7 +3,7 @@ use std::ops::Range;
 use easel_package::{self as package, Package};
 
 use crate::{
-    Device, Error, Options, Prefix, Row, Runtime, device::Engine, graph::weight_bytes,
+    Device, Error, Options, Prefix, Row, Runtime, device::Engine, graph::weight_bytes, store::WAVE,
     transformer::Transformer as Pooled,
 };
 
@@ -135,6 +135,26 @@ impl Transformer {
         match &mut self.0 {
             Kind::Pooled(pooled) => pooled.step(rows),
             Kind::Device(engine) => engine.step(rows),
+        }
+    }
+
+    /// How many image positions can be taken back; 0: none.
+    pub fn rewinds(&self) -> usize {
+        match self.0 {
+            Kind::Pooled(_) => WAVE,
+            Kind::Device(_) => 0,
+        }
+    }
+
+    /// Takes the last image positions of a slot back, those from `length` on: the slot's next row is there. What is computed then is what would have been computed
+    /// without them.
+    ///
+    /// # Errors
+    /// More than [`Transformer::rewinds`] positions, a text's, or ones that the slot does not hold.
+    pub fn rewind(&mut self, slot: usize, length: u32) -> Result<(), Error> {
+        match &mut self.0 {
+            Kind::Pooled(pooled) => pooled.rewind(slot, length),
+            Kind::Device(_) => Err(Error::input("rewind", "a package for the CPU", "one for CUDA")),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     Error, Precision, Prefix, Row,
     attend::{Path, Planes},
     mask::Mask,
-    store::{Kept, Layout, Part, Stored},
+    store::{Kept, Layout, Part, Stored, WAVE},
     vector::LANES,
 };
 
@@ -215,6 +215,20 @@ impl Pool {
         if source.link.is_some() {
             return Err(Error::input("prefix.slot", "a slot without a prefix of its own", prefix.slot));
         }
+        Ok(())
+    }
+
+    /// Takes image positions of a slot back, all from `length` on: the next row is to be there. Of the rings, the places of as many as [`WAVE`] positions hold nothing
+    /// that rows before them see.
+    pub(crate) fn rewind(&mut self, slot: usize, length: usize) -> Result<(), Error> {
+        self.check_slot("slot", slot)?;
+        let written = self.slots[slot].written.unwrap_or(0);
+        let least = written.saturating_sub(WAVE).max(self.geometry().text_length);
+        if !(least..=written).contains(&length) {
+            return Err(Error::input("length", format_args!("{least} … {written}"), length));
+        }
+        let place = &mut self.slots[slot];
+        (place.written, place.reached) = (Some(length), length);
         Ok(())
     }
 

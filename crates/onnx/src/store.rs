@@ -12,7 +12,7 @@ use crate::{
     vector::{LANES, Number},
 };
 
-/// Rows of one sequence that can be written before the first of them has read, in a layer that keeps few positions.
+/// Rows of one sequence that can be written before the first of them has read, in a layer that keeps few positions; so many can also be taken back.
 pub(crate) const WAVE: usize = 16;
 
 /// Where the image positions of a layer lie.
@@ -163,9 +163,9 @@ impl Layout {
         self.numbers(part).map_or(usize::MAX, bytes)
     }
 
-    /// A shift looks one row back.
+    /// A shift looks one row back, also from a position that was taken back.
     fn shift_ring(&self) -> usize {
-        self.geometry.cells().min(self.geometry.columns + 1)
+        self.geometry.cells().min(self.geometry.columns + 1 + WAVE)
     }
 
     /// Where a shift keeps a position.

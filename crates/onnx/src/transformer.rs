@@ -190,6 +190,14 @@ impl Transformer {
         Ok(())
     }
 
+    /// Takes the image positions of `slot` from `length` on back.
+    ///
+    /// # Errors
+    /// More than [`crate::store::WAVE`] of them, or what is no image position of the slot.
+    pub(crate) fn rewind(&mut self, slot: usize, length: u32) -> Result<(), Error> {
+        self.pool().rewind(slot, length as usize)
+    }
+
     /// Computes `rows` and gives the logits, f32 \[rows with `logits` set, codebook\], in the order of the rows.
     ///
     /// Several rows of one slot are a prefill; rows of several slots mix freely. No bit of a row's result depends on the other rows of the call.

@@ -46,6 +46,10 @@ pub struct Config {
     #[arg(long, env = "EASEL_SLOTS", value_name = "COUNT", default_value_t = 32)]
     pub slots: usize,
 
+    /// Rows of a step up to which tokens are guessed and computed along, so that few candidates take fewer steps and draw the same; 0: none are (CPU only)
+    #[arg(long, env = "EASEL_GUESS_ROWS", value_name = "COUNT", default_value_t = 0)]
+    pub guess_rows: usize,
+
     /// Requests that may wait for slots, for each package, before more are refused
     #[arg(long, env = "EASEL_QUEUE", value_name = "COUNT", default_value_t = 64)]
     pub queue: usize,
@@ -73,6 +77,7 @@ impl Config {
         let stall_timeout = usize::try_from(self.stall_timeout_seconds).unwrap_or(usize::MAX);
         let counts = [
             ("slots", self.slots, 1, 4096),
+            ("guess-rows", self.guess_rows, 0, 4096),
             ("queue", self.queue, 1, 65_536),
             ("max-candidates", self.max_candidates, 1, 65_536),
             ("stall-timeout-seconds", stall_timeout, 1, MAX_STALL_TIMEOUT_SECONDS),
@@ -92,6 +97,7 @@ impl Config {
         Options {
             rows: self.slots,
             queue: self.queue,
+            guess_rows: self.guess_rows,
             stall_timeout: Duration::from_secs(self.stall_timeout_seconds),
             ..Options::default()
         }

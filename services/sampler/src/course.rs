@@ -36,6 +36,11 @@ impl Course {
         (column < self.columns).then(|| row * self.columns + column)
     }
 
+    /// How many steps back the cell above is, or in the first row the one to the left.
+    pub fn above(&self, step: usize) -> usize {
+        if step < self.row() { 1 } else { self.row() }
+    }
+
     /// How many cells these steps are.
     pub fn cells_in(&self, steps: Range<usize>) -> usize {
         let before = |step: usize| step / self.row() * self.columns + (step % self.row()).min(self.columns);

@@ -9,6 +9,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arrivals;
 mod machine;
 mod pictures;
 mod steps;
@@ -25,7 +26,8 @@ use crate::{
     slots::Pool,
 };
 
-pub use machine::{read_bandwidth, resident_bytes};
+pub use arrivals::{Arrivals, Continuous};
+pub use machine::{cpu_seconds, read_bandwidth, resident_bytes};
 pub use pictures::Drawn;
 pub use steps::{Step, Whole};
 
@@ -44,6 +46,10 @@ pub struct Plan {
     pub own_captions: bool,
     /// Whole pictures to draw through the engine, so many candidates at once.
     pub pictures: Vec<usize>,
+    /// Rows of a step up to which whole pictures are drawn with guesses ([`engine::Options`]).
+    pub guess_rows: usize,
+    /// Requests that come at random, instead of such pictures.
+    pub arrivals: Option<Arrivals>,
 }
 
 impl Default for Plan {
@@ -55,6 +61,8 @@ impl Default for Plan {
             steps: 8,
             own_captions: false,
             pictures: Vec::new(),
+            guess_rows: 0,
+            arrivals: None,
         }
     }
 }
@@ -88,6 +96,8 @@ pub struct Report {
     pub whole: Vec<Whole>,
     /// Whole pictures, drawn.
     pub pictures: Vec<Drawn>,
+    /// Requests that came at random.
+    pub arrivals: Option<Continuous>,
 }
 
 /// Why nothing could be measured.
@@ -135,7 +145,9 @@ pub fn options(device: &str, threads: usize, kv: &str) -> Result<easel_onnx::Opt
 pub fn measure(package: &Package, plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Report, Error> {
     let geometry = Geometry::of(package.manifest());
     let positions = positions(plan, geometry)?;
-    let most = plan.batches.iter().chain(&plan.pictures).copied().max().unwrap_or(1);
+    check_arrivals(plan)?;
+    let rows = plan.arrivals.map(|arrivals| arrivals.rows);
+    let most = plan.batches.iter().chain(&plan.pictures).chain(&rows).copied().max().unwrap_or(1);
     check("batches and pictures", "1 … 4096", plan.batches.iter().chain(&plan.pictures), 1..=4096)?;
     check("steps", "1 … 1024", [&plan.steps], 1..=1024)?;
     let threads = match plan.options.threads {
@@ -163,7 +175,11 @@ pub fn measure(package: &Package, plan: &Plan, progress: &mut dyn FnMut(&str)) -
         steps.extend(measured);
     }
     let kv_resident_bytes = bench.kv_resident_bytes();
-    let pictures = pictures::draw(bench.into_transformer(), package.manifest(), &plan.pictures, progress)?;
+    let (transformer, manifest) = (bench.into_transformer(), package.manifest());
+    let (pictures, arrivals) = match plan.arrivals {
+        Some(arrivals) => (Vec::new(), Some(arrivals::measure(transformer, manifest, arrivals, progress)?)),
+        None => (pictures::draw(transformer, manifest, plan, progress)?, None),
+    };
     // What else ran may have disturbed the first reading.
     let read_bandwidth = read_bandwidth.max(machine::read_bandwidth(threads));
     let prefill_tokens = geometry.text_length;
@@ -181,6 +197,7 @@ pub fn measure(package: &Package, plan: &Plan, progress: &mut dyn FnMut(&str)) -
         steps,
         whole,
         pictures,
+        arrivals,
     };
     Ok(read)
 }
@@ -202,6 +219,18 @@ fn positions(plan: &Plan, geometry: Geometry) -> Result<Vec<u32>, Error> {
             expected: format!("{first} … {}", end - 1),
             found: found.to_string(),
         }),
+    }
+}
+
+fn check_arrivals(plan: &Plan) -> Result<(), Error> {
+    let Some(Arrivals { rows, candidates, requests }) = plan.arrivals else { return Ok(()) };
+    check("rows", "1 … 4096", [&rows], 1..=4096)?;
+    check("requests", "1 … 4096", [&requests], 1..=4096)?;
+    check("candidates", "1 … rows", [&candidates], 1..=rows)?;
+    let expected = "a divisor of the rows".to_owned();
+    match rows % candidates {
+        0 => Ok(()),
+        _ => Err(Error::Plan { field: "candidates", expected, found: candidates.to_string() }),
     }
 }
 

@@ -100,6 +100,19 @@ pub trait Model: Send + 'static {
     /// A slot out of range, or a prefix that was not computed.
     fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error>;
 
+    /// How many of a sequence's last image positions can be taken back; 0: none, and nothing is guessed.
+    fn rewinds(&self) -> usize {
+        0
+    }
+
+    /// Takes the image positions of `slot` from `length` on back, as if they had never been computed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there are more than [`Model::rewinds`].
+    fn rewind(&mut self, slot: usize, length: usize) -> Result<(), Error> {
+        Err(Error::Refused(format!("slot {slot} cannot be taken back to {length}").into()))
+    }
+
     /// Computes `rows` and gives the logits f32 \[rows with `logits` set, codebook\] in their order. No bit of a row's result may depend on the others.
     ///
     /// # Errors
@@ -141,6 +154,14 @@ impl Model for Transformer {
 
     fn begin(&mut self, slot: usize, prefix: Option<Prefix>) -> Result<(), Error> {
         self.inner.begin(slot, prefix).map_err(error)
+    }
+
+    fn rewinds(&self) -> usize {
+        self.inner.rewinds()
+    }
+
+    fn rewind(&mut self, slot: usize, length: usize) -> Result<(), Error> {
+        self.inner.rewind(slot, length as u32).map_err(error)
     }
 
     fn step(&mut self, rows: &[Row]) -> Result<&[f32], Error> {

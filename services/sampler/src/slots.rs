@@ -1,5 +1,9 @@
 //! Who holds which place of the transformer's key/value pool.
 
+mod prefixes;
+
+use prefixes::Prefixes;
+
 /// The places of one sequence, or of the two that guidance needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Places {
@@ -25,14 +29,14 @@ impl Places {
 #[derive(Debug)]
 pub struct Pool {
     rows: Vec<usize>,
-    prefixes: Vec<usize>,
+    prefixes: Prefixes,
     total: usize,
 }
 
 impl Pool {
     /// A pool with `rows` places for candidates, 0 … rows − 1, and as many for prefixes behind them.
     pub fn new(rows: usize) -> Self {
-        Self { rows: (0..rows).rev().collect(), prefixes: (rows..Self::sequences(rows)).rev().collect(), total: rows }
+        Self { rows: (0..rows).rev().collect(), prefixes: Prefixes::new(rows..Self::sequences(rows)), total: rows }
     }
 
     /// Sequences that the transformer must hold for `rows` rows: every row's request may need a prefix of its own.
@@ -60,17 +64,36 @@ impl Pool {
         take(&mut self.rows, guided)
     }
 
-    /// Places for the prefix of a request; none: too few are free.
-    pub fn take_prefix(&mut self, guided: bool) -> Option<Places> {
-        take(&mut self.prefixes, guided)
+    /// Places for the prefix of a request, with and without its caption; none: too few are free. One that is kept with the same tokens is shared.
+    pub fn take_prefix(&mut self, tokens: &[u32], unconditional: Option<&[u32]>) -> Option<Places> {
+        let conditional = self.prefixes.take(tokens)?;
+        let Some(tokens) = unconditional else { return Some(Places { conditional, unconditional: None }) };
+        let unconditional = self.prefixes.take(tokens);
+        if unconditional.is_none() {
+            self.prefixes.release(conditional);
+        }
+        Some(Places { conditional, unconditional: Some(unconditional?) })
+    }
+
+    /// The logits behind a prefix; none: it has not been computed.
+    pub fn logits(&self, prefix: usize) -> Option<&[f32]> {
+        self.prefixes.logits(prefix)
+    }
+
+    /// A prefix that was taken is computed: others may read it too, now and when it was given back.
+    pub fn keep(&mut self, prefix: usize, tokens: &[u32], logits: &[f32]) {
+        self.prefixes.keep(prefix, tokens, logits);
     }
 
     /// Gives back what one of the others took.
     pub fn release(&mut self, places: Places) {
         for place in places.iter() {
-            let free = if place < self.total { &mut self.rows } else { &mut self.prefixes };
-            debug_assert!(!free.contains(&place), "place {place} is free already");
-            free.push(place);
+            if place < self.total {
+                debug_assert!(!self.rows.contains(&place), "place {place} is free already");
+                self.rows.push(place);
+            } else {
+                self.prefixes.release(place);
+            }
         }
     }
 }
@@ -109,10 +132,12 @@ mod tests {
     #[test]
     fn prefixes_lie_behind_the_rows() {
         let mut pool = Pool::new(2);
-        let prefix = pool.take_prefix(true).unwrap();
+        let prefix = pool.take_prefix(&[1, 2], Some(&[0, 0])).unwrap();
         assert!(prefix.iter().all(|place| (2..Pool::sequences(2)).contains(&place)));
-        assert_eq!((pool.take_prefix(false), pool.free()), (None, 2));
+        assert_eq!((pool.take_prefix(&[3, 4], None), pool.free()), (None, 2));
         pool.release(prefix);
-        assert!(pool.take_prefix(false).is_some());
+        let one = pool.take_prefix(&[3, 4], None).unwrap();
+        assert_eq!(pool.take_prefix(&[1, 2], Some(&[0, 0])), None, "there is one place, and it is not lost");
+        assert!(pool.take_prefix(&[1, 2], None).is_some_and(|other| other.conditional != one.conditional));
     }
 }

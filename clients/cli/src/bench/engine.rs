@@ -1,16 +1,18 @@
 //! `easel bench engine`: the sampler's transformer alone, without services.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
-use easel_import::{ImportOptions, Mask, Reads, synthetic};
+use easel_import::{ImportOptions, Reads, synthetic};
 use easel_package::Package;
-use easel_standalone::measure::{self, Plan};
+use easel_standalone::measure::{self, Arrivals, Plan};
 
 use crate::{Error, import, output};
 
+mod geometry;
 mod report;
+
+use geometry::Geometry;
 
 /// Measure the transformer of a package, or of one with random weights, in this process: ms a step by position and batch, memory, whole pictures
 #[derive(Args)]
@@ -23,6 +25,10 @@ pub(crate) struct Engine {
     /// S (384 wide, 8 layers), M (1024, 24), L (2048, 24) or WIDTHxLAYERS with DALL·E's masks, 256 text and 1024 image tokens of 8192; random weights
     #[arg(long, value_name = "NAME")]
     geometry: Option<Geometry>,
+
+    /// Rows and columns of the random weights' grid: shorter pictures than 32 rows of 32
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=128))]
+    grid: u32,
 
     /// Precision of the random weights
     #[arg(long, value_enum, default_value_t = import::Weights::Q4)]
@@ -51,6 +57,22 @@ pub(crate) struct Engine {
     /// Whole pictures to draw through the engine's loop, so many candidates at once
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pictures: Vec<usize>,
+
+    /// Rows of a step up to which --pictures are drawn with guessed tokens; 0: without
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    guess_rows: usize,
+
+    /// Requests that come to the engine's loop at random, more than can be served and then half as many as can, instead of whole pictures
+    #[arg(long, value_name = "N", conflicts_with = "pictures")]
+    arrivals: Option<usize>,
+
+    /// Rows of the engine for --arrivals
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    rows: usize,
+
+    /// Candidates of a request of --arrivals
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    candidates: usize,
 
     /// Where the transformer runs
     #[arg(long, env = "EASEL_DEVICE", value_enum, default_value_t)]
@@ -82,7 +104,7 @@ impl Engine {
     fn measure(self) -> Result<(), Error> {
         let package = match (&self.package, &self.geometry) {
             (Some(folder), _) => Package::open(folder)?,
-            (None, Some(geometry)) => made(geometry, self.weights, &self.cache)?,
+            (None, Some(geometry)) => made(geometry, self.grid, self.weights, &self.cache)?,
             (None, None) => return Err(Error::Usage("a package's folder or --geometry is needed".to_owned())),
         };
         let plan = Plan {
@@ -92,6 +114,8 @@ impl Engine {
             steps: self.steps,
             own_captions: self.own_captions,
             pictures: self.pictures,
+            guess_rows: self.guess_rows,
+            arrivals: self.arrivals.map(|requests| Arrivals { rows: self.rows, candidates: self.candidates, requests }),
         };
         let reads = Reads::of(&package, if self.kv == "bf16" { 2 } else { 4 })?;
         let measured = measure::measure(&package, &plan, &mut |line| eprintln!("{line} …"))?;
@@ -104,101 +128,21 @@ impl Engine {
     }
 }
 
-/// A transformer of DALL·E's kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Geometry {
-    width: u32,
-    layers: usize,
-}
-
-impl FromStr for Geometry {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let (width, layers) = match name {
-            "S" => (384, 8),
-            "M" => (1024, 24),
-            "L" => (2048, 24),
-            _ => {
-                let sizes = name.split_once('x').and_then(|(w, l)| Some((w.parse().ok()?, l.parse().ok()?)));
-                let known = |(width, layers): &(u32, usize)| {
-                    width % 64 == 0 && (64..=16384).contains(width) && (1..=1024).contains(layers)
-                };
-                sizes.filter(known).ok_or("expected S, M, L or WIDTHxLAYERS with a multiple of 64 for the width")?
-            }
-        };
-        Ok(Self { width, layers })
-    }
-}
-
-impl Geometry {
-    fn name(&self) -> String {
-        format!("random-{}x{}", self.width, self.layers)
-    }
-
-    fn checkpoint(&self) -> synthetic::Geometry {
-        synthetic::Geometry {
-            name: self.name(),
-            text_length: 256,
-            grid: 32,
-            levels: vec![8, 8, 8, 16],
-            width: self.width,
-            heads: self.width / 64,
-            masks: dalle_masks(self.layers),
-            conv_kernel: 11,
-            ..synthetic::Geometry::default()
-        }
-    }
-}
-
-/// Of DALL·E (Ramesh et al. 2021, appendix B.1): columns in every fourth layer from the second on, in the last a convolution's window, rows in all others.
-fn dalle_masks(layers: usize) -> Vec<Mask> {
-    let mask = |layer: usize| match layer {
-        _ if layer == layers => Mask::Conv,
-        _ if layer % 4 == 2 => Mask::Column,
-        _ => Mask::Row,
-    };
-    (1..=layers).map(mask).collect()
-}
-
 /// The package of random weights in the cache, made where it is missing.
-fn made(geometry: &Geometry, weights: import::Weights, cache: &Path) -> Result<Package, Error> {
+fn made(geometry: &Geometry, grid: u32, weights: import::Weights, cache: &Path) -> Result<Package, Error> {
     let weights = easel_import::Weights::from(weights);
-    let folder = cache.join(format!("{}-{weights}", geometry.name()));
+    let made = geometry.checkpoint(grid);
+    let folder = cache.join(format!("{}-{weights}", made.name));
     if folder.join("manifest.json").is_file() {
         return Ok(Package::open(folder)?);
     }
-    let checkpoint = cache.join(geometry.name());
+    let checkpoint = cache.join(&made.name);
     // Written last by the one that makes it.
     if !checkpoint.join("clip.safetensors").is_file() {
         eprintln!("random weights: {} …", checkpoint.display());
-        synthetic::checkpoint(&checkpoint, &geometry.checkpoint(), 1)?;
+        synthetic::checkpoint(&checkpoint, &made, 1)?;
     }
     eprintln!("importing: {} …", folder.display());
     let options = ImportOptions { weights, overwrite: true, ..ImportOptions::default() };
     Ok(easel_import::import(&checkpoint, &folder, &options, &mut |_| {})?)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn geometries_have_names_or_sizes() {
-        assert_eq!("M".parse(), Ok(Geometry { width: 1024, layers: 24 }));
-        assert_eq!("128x3".parse(), Ok(Geometry { width: 128, layers: 3 }));
-        for wrong in ["", "XL", "100x2", "64x0", "64", "0x1", "-64x1"] {
-            assert!(wrong.parse::<Geometry>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_masks_are_dalles() {
-        let masks = dalle_masks(64);
-        let count = |mask| masks.iter().filter(|m| **m == mask).count();
-        assert_eq!((count(Mask::Row), count(Mask::Column), count(Mask::Conv)), (47, 16, 1));
-        assert_eq!((masks[1], masks[63]), (Mask::Column, Mask::Conv));
-    }
 }

@@ -9,13 +9,8 @@ use crate::synthetic::{Geometry, random::Random};
 pub(super) const ENCODER_WIDTH: usize = 16;
 pub(super) const ENCODER_BLOCKS: usize = 2;
 pub(super) const KERNEL: usize = 3;
-/// Width and blocks of the decoder's stages; the second has twice the rows and columns.
-pub(super) const STAGES: [(usize, usize); 2] = [(24, 2), (16, 1)];
 pub(super) const CONTEXT: usize = 20;
-pub(super) const CLIP_HEADS: usize = 2;
 
-const CLIP_WIDTH: usize = 32;
-const CLIP_LAYERS: usize = 2;
 const CLIP_PATCH: usize = 8;
 const EMBEDDING_WIDTH: usize = 24;
 /// Start and end of a caption.
@@ -140,9 +135,10 @@ impl<'a> Weights<'a> {
         }
         self.layer("encoder.output", &[channels, ENCODER_WIDTH, 1, 1], 1.0);
         self.codes();
-        let [(first, _), (last, _)] = STAGES;
+        let stages = self.geometry.decoder_stages;
+        let [(first, _), (last, _)] = stages;
         self.layer("decoder.input", &[first, channels, 3, 3], 2.0);
-        for (j, (width, blocks)) in STAGES.into_iter().enumerate() {
+        for (j, (width, blocks)) in stages.into_iter().enumerate() {
             for i in 0..blocks {
                 self.block(&format!("decoder.stages.{j}.blocks.{i}"), width, KERNEL);
             }
@@ -169,7 +165,7 @@ impl<'a> Weights<'a> {
 
     pub(super) fn clip(&mut self) -> Vec<Made> {
         let cells = (self.geometry.clip_image_size as usize / CLIP_PATCH).pow(2);
-        let (width, small) = (CLIP_WIDTH, 0.3);
+        let ((width, _), small) = (self.geometry.clip_tower, 0.3);
         self.push("visual.conv1.weight", &[width, 3, CLIP_PATCH, CLIP_PATCH], 0.0, 0.1);
         self.push("visual.class_embedding", &[width], 0.0, small);
         self.push("visual.positional_embedding", &[cells + 1, width], 0.0, small);
@@ -187,8 +183,8 @@ impl<'a> Weights<'a> {
     }
 
     fn blocks(&mut self, key: &str) {
-        let width = CLIP_WIDTH;
-        for i in 0..CLIP_LAYERS {
+        let (width, layers) = self.geometry.clip_tower;
+        for i in 0..layers {
             let key = |name: &str| format!("{key}.{i}.{name}");
             self.norm(&key("ln_1"), width);
             self.push(key("attn.in_proj_weight"), &[3 * width, width], 0.0, 1.0 / (width as f32).sqrt());

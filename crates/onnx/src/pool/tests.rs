@@ -160,3 +160,24 @@ fn memory_that_cannot_be_had_is_an_error() {
     pool.begin(0, None).unwrap();
     assert!(matches!(pool.reserve(&[row(0, 0)]), Err(Error::Exhausted { .. })));
 }
+
+#[test]
+fn the_last_image_positions_can_be_taken_back() {
+    let mut pool = Pool::new(Geometry { rows: 32, columns: 32, ..GEOMETRY }, Precision::F32, 1);
+    let written = |pool: &mut Pool, positions: Range<u32>| {
+        let rows: Vec<Row> = positions.map(|position| row(0, position)).collect();
+        pool.reserve(&rows).unwrap();
+        pool.settle(&rows, true);
+    };
+    let refused = |pool: &mut Pool, length| pool.rewind(0, length).unwrap_err().to_string();
+    assert!(refused(&mut pool, 0).contains("length: expected 2 … 0, found 0"), "a slot that was not begun");
+    pool.begin(0, None).unwrap();
+    written(&mut pool, 0..10);
+    assert!(refused(&mut pool, 1).contains("length: expected 2 … 10, found 1"), "no text is taken back");
+    pool.rewind(0, 4).unwrap();
+    assert!(refusal(&mut pool, &[row(0, 10)]).contains("4, the next of slot 0"));
+    written(&mut pool, 4..40);
+    assert!(refused(&mut pool, 39 - WAVE).contains("length: expected 24 … 40, found 23"));
+    pool.rewind(0, 40 - WAVE).unwrap();
+    written(&mut pool, 24..25);
+}

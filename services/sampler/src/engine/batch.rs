@@ -12,7 +12,9 @@ pub(super) struct Feed {
     pub(super) run: Option<usize>,
     /// Positions of each sequence.
     pub(super) count: usize,
-    /// Index of its (first) logits; none: more of its known tokens must be fed before they matter.
+    /// Of these, guesses at the end.
+    pub(super) guessed: usize,
+    /// Index of its first logits; none: more of its known tokens must be fed before they matter.
     logits: Option<usize>,
     guided: bool,
 }
@@ -23,6 +25,8 @@ pub(super) struct Known<'a> {
     pub(super) slot: usize,
     pub(super) position: usize,
     pub(super) tokens: &'a [u32],
+    /// How many of them, at the end, are guesses: logits are asked for behind each, and behind the one before the first.
+    pub(super) guessed: usize,
 }
 
 impl Known<'_> {
@@ -60,22 +64,25 @@ impl Batch {
         unconditional: Option<Known<'_>>,
     ) {
         let sequences = 1 + usize::from(unconditional.is_some());
-        let known = conditional.end() - position;
-        let count = known.min((self.budget / sequences).max(1));
+        let (known, room) = (conditional.end() - position, (self.budget / sequences).max(1));
+        // Guesses are for steps with room to spare.
+        let guessed = if known > room { 0 } else { conditional.guessed };
+        let known = known + guessed - conditional.guessed;
+        let count = known.min(room);
         self.budget = self.budget.saturating_sub(count * sequences);
         let complete = count == known;
         let end = position + count;
-        for Known { slot, position: first, tokens } in [Some(conditional), unconditional].into_iter().flatten() {
+        for Known { slot, position: first, tokens, .. } in [Some(conditional), unconditional].into_iter().flatten() {
             let begin = position.max(first).min(end);
             let tokens = &tokens[begin - first.min(begin)..end.saturating_sub(first)];
             self.rows.extend((begin..).zip(tokens).map(|(position, &token)| {
-                let logits = complete && position + 1 == end;
+                let logits = complete && position + 1 + guessed >= end;
                 Row { slot, token, position: position as u32, logits }
             }));
         }
         let logits = complete.then_some(self.asked);
-        self.asked += if complete { sequences } else { 0 };
-        self.feeds.push(Feed { job, run, count, logits, guided: unconditional.is_some() });
+        self.asked += if complete { sequences * (1 + guessed) } else { 0 };
+        self.feeds.push(Feed { job, run, count, guessed, logits, guided: unconditional.is_some() });
     }
 
     /// Rows that ask for logits.
@@ -85,9 +92,11 @@ impl Batch {
 }
 
 impl Feed {
-    /// Its part of a step's `logits`, if it asked for any.
-    pub(super) fn logits<'a>(&self, logits: &'a [f32], codebook: usize) -> Option<Logits<'a>> {
+    /// Its part of a step's `logits`, if it asked for any: behind its last known token, then behind each guess.
+    pub(super) fn logits<'a>(&self, logits: &'a [f32], codebook: usize) -> Vec<Logits<'a>> {
         let of = |row: usize| &logits[row * codebook..(row + 1) * codebook];
-        self.logits.map(|row| Logits { conditional: of(row), unconditional: self.guided.then(|| of(row + 1)) })
+        let each = 1 + self.guessed;
+        let at = |row: usize| Logits { conditional: of(row), unconditional: self.guided.then(|| of(row + each)) };
+        self.logits.map_or_else(Vec::new, |first| (first..first + each).map(at).collect())
     }
 }

@@ -32,8 +32,10 @@ struct Shared {
     /// The position of the next token that is fed, and of the first that is not in here: both sequences end there.
     next: usize,
     end: usize,
-    /// Of the first image token that is drawn; empty until all tokens were fed.
+    /// Of the first image token that is drawn, with and without the caption; empty until all tokens were fed, unless another request had fed them.
     logits: [Vec<f32>; 2],
+    /// Others may read it.
+    kept: bool,
     began: Option<Instant>,
     took: Duration,
     span: Option<Span>,
@@ -126,29 +128,37 @@ impl Job {
         (running + waiting) as u64 * (1 + u64::from(self.is_guided()))
     }
 
-    /// Leaves the queue with places for its prefix.
-    pub(super) fn admit<M: Model>(&mut self, places: Places, model: &mut M) -> Result<(), model::Error> {
+    /// Leaves the queue with places for its prefix; none: too few are free.
+    pub(super) fn admit<M: Model>(&mut self, pool: &mut Pool, model: &mut M) -> Option<Result<(), model::Error>> {
         let given = self.forced.iter().map_while(|token| *token);
         let with = |text: &[u32]| text.iter().copied().chain(given.clone()).collect::<Vec<u32>>();
         let tokens = with(&self.request.text);
         let unconditional = self.request.unconditional.as_deref().map(with);
-        let begun = places.iter().try_for_each(|place| model.begin(place, None));
+        let places = pool.take_prefix(&tokens, unconditional.as_deref())?;
+        let known = |place| pool.logits(place).map_or_else(Vec::new, <[f32]>::to_vec);
+        let logits = [known(places.conditional), places.unconditional.map_or_else(Vec::new, known)];
         let end = self.geometry.text_length + tokens.len() - self.request.text.len();
-        let longest = tokens.len().max(unconditional.as_ref().map_or(0, Vec::len));
         self.queued = None;
-        let span = tracing::info_span!(parent: &self.span, names::span::PREFILL, tokens = tokens.len());
-        self.shared = Some(Shared {
+        let mut shared = Shared {
             places,
             tokens,
             unconditional,
-            next: end - longest,
+            next: end,
             end,
-            logits: Default::default(),
+            logits,
+            kept: false,
             began: None,
             took: Duration::ZERO,
-            span: Some(span),
-        });
-        begun
+            span: None,
+        };
+        let open = shared.open();
+        let begun = open.iter().flatten().try_for_each(|(place, _)| model.begin(*place, None));
+        if let Some(longest) = open.iter().flatten().map(|(_, tokens)| tokens.len()).max() {
+            shared.next = end - longest;
+            shared.span = Some(tracing::info_span!(parent: &self.span, names::span::PREFILL, tokens = longest));
+        }
+        self.shared = Some(shared);
+        Some(begun)
     }
 
     /// Tells the caller, once, that it has rows.
@@ -188,6 +198,9 @@ impl Job {
 
     /// Sends what is new, and gives the rows of complete candidates back. When the last is complete, also those of the prefix.
     pub(super) fn settle(&mut self, pool: &mut Pool) {
+        if let Some(shared) = self.shared.as_mut().filter(|shared| shared.is_complete()) {
+            shared.keep(pool);
+        }
         let course = &self.course;
         let prefill = self.shared.as_ref().map_or(Duration::ZERO, |shared| shared.took);
         for run in &mut self.runs {
@@ -217,45 +230,66 @@ impl Job {
     pub(super) fn plan(&self, index: usize, batch: &mut Batch) {
         let Some(shared) = &self.shared else { return };
         if !shared.is_complete() {
-            let known = |slot, tokens| Known { slot, position: shared.end - <[u32]>::len(tokens), tokens };
-            let unconditional = shared.places.unconditional.zip(shared.unconditional.as_deref());
-            let unconditional = unconditional.map(|(slot, tokens)| known(slot, tokens));
-            let conditional = known(shared.places.conditional, &shared.tokens);
-            batch.feed((index, None), shared.next, conditional, unconditional);
+            let known = |(slot, tokens)| {
+                let position = shared.end - <[u32]>::len(tokens);
+                Known { slot, position, tokens, guessed: 0 }
+            };
+            let mut open = shared.open().into_iter().flatten().map(known);
+            if let Some(first) = open.next() {
+                batch.feed((index, None), shared.next, first, open.next());
+            }
             return;
         }
         for (number, run) in self.runs.iter().enumerate() {
-            let (step, tokens) = run.pending();
+            let (step, tokens, guessed) = run.pending();
             let position = self.geometry.text_length + step;
-            let known = |slot| Known { slot, position, tokens };
+            let known = |slot| Known { slot, position, tokens: &tokens, guessed };
             let Places { conditional, unconditional } = run.places;
             batch.feed((index, Some(number)), position, known(conditional), unconditional.map(known));
         }
     }
 
-    /// Takes its part of a step: whether a token was drawn.
+    /// Rows of its candidates in a step without guesses.
+    pub(super) fn rows(&self) -> usize {
+        self.runs.iter().filter(|run| !run.is_new()).map(|run| run.places.count()).sum()
+    }
+
+    /// Guesses `count` tokens of each candidate.
+    pub(super) fn guess(&mut self, count: usize) {
+        self.runs.iter_mut().filter(|run| !run.is_new()).for_each(|run| run.guess(count, (&self.course, &self.forced)));
+    }
+
+    /// Takes guesses that were wrong back, which the model has seen.
+    pub(super) fn rewind<M: Model>(&self, feed: &Feed, model: &mut M) -> Result<(), model::Error> {
+        let Some(run) = feed.run.filter(|_| feed.guessed > 0).map(|number| &self.runs[number]) else { return Ok(()) };
+        let length = self.geometry.text_length + run.fed();
+        run.places.iter().try_for_each(|place| model.rewind(place, length))
+    }
+
+    /// Takes its part of a step: how many tokens were drawn.
     pub(super) fn absorb(
         &mut self,
         feed: &Feed,
-        logits: Option<Logits<'_>>,
+        logits: &[Logits<'_>],
         step: &Step,
         drawer: &mut Drawer,
-    ) -> Result<bool, model::Error> {
+    ) -> Result<usize, model::Error> {
         if let Some(number) = feed.run {
             let run = &mut self.runs[number];
-            run.stepped(feed.count, step);
-            let Some(logits) = logits else { return Ok(false) };
-            run.draw(logits, (&self.course, &self.forced), &self.request, drawer)?;
-            return Ok(true);
+            run.stepped(feed.count - feed.guessed, step);
+            return Ok(run.draw_all(logits, (&self.course, &self.forced), &self.request, drawer)?);
         }
         let shared = self.shared.as_mut().expect("a job with rows in a step has a prefix");
         shared.next += feed.count;
         shared.took = step.ended - *shared.began.get_or_insert(step.started);
-        if let Some(logits) = logits {
-            shared.logits = [logits.conditional.to_vec(), logits.unconditional.unwrap_or_default().to_vec()];
+        if let [logits] = logits {
+            // In the order in which they were fed.
+            let open = shared.logits.iter_mut().filter(|known| known.is_empty());
+            open.zip([Some(logits.conditional), logits.unconditional].into_iter().flatten())
+                .for_each(|(known, logits)| *known = logits.to_vec());
             shared.span = None;
         }
-        Ok(false)
+        Ok(0)
     }
 
     /// True the first time that it is asked.
@@ -276,6 +310,28 @@ impl Job {
 impl Shared {
     fn is_complete(&self) -> bool {
         self.next == self.end
+    }
+
+    /// The sequences that are not computed, or not to their end.
+    fn open(&self) -> [Option<(usize, &[u32])>; 2] {
+        let [conditional, unconditional] = &self.logits;
+        let without = self.places.unconditional.zip(self.unconditional.as_deref());
+        [
+            conditional.is_empty().then_some((self.places.conditional, &*self.tokens)),
+            without.filter(|_| unconditional.is_empty()),
+        ]
+    }
+
+    /// Lets others read it, once.
+    fn keep(&mut self, pool: &mut Pool) {
+        if std::mem::replace(&mut self.kept, true) {
+            return;
+        }
+        let [conditional, unconditional] = &self.logits;
+        pool.keep(self.places.conditional, &self.tokens, conditional);
+        if let Some((place, tokens)) = self.places.unconditional.zip(self.unconditional.as_deref()) {
+            pool.keep(place, tokens, unconditional);
+        }
     }
 
     fn logits(&self) -> Logits<'_> {

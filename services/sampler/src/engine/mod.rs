@@ -53,13 +53,17 @@ pub struct Options {
     pub events: usize,
     /// Rows of a step up to which known tokens (captions, given tokens) are added.
     pub step_rows: usize,
+    /// Rows of a step up to which the next tokens of its candidates are guessed and computed along (speculative Jacobi decoding, arXiv 2410.01699): fewer steps for
+    /// few candidates, the same tokens. 0: none are.
+    pub guess_rows: usize,
     /// How long a request may be paused.
     pub stall_timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rows: 32, queue: 64, events: 256, step_rows: 1024, stall_timeout: Duration::from_secs(60) }
+        let stall_timeout = Duration::from_secs(60);
+        Self { rows: 32, queue: 64, events: 256, step_rows: 1024, guess_rows: 0, stall_timeout }
     }
 }
 

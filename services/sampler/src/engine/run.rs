@@ -69,6 +69,8 @@ pub(super) struct Run {
     tokens: Vec<u32>,
     /// Of these, how many the model has seen.
     fed: usize,
+    /// Guesses of the tokens behind them, which go through the model with them, or of the last step as it found them.
+    guesses: Vec<u32>,
     /// Of these, how many were sent.
     sent: usize,
     steps: u32,
@@ -86,6 +88,7 @@ impl Run {
             places,
             tokens: Vec::new(),
             fed: 0,
+            guesses: Vec::new(),
             sent: 0,
             steps: 0,
             rows: 0,
@@ -151,9 +154,66 @@ impl Run {
         course.cells_in(self.tokens.len()..course.steps())
     }
 
-    /// The step of the next token for the model, and the known tokens from there on.
-    pub(super) fn pending(&self) -> (usize, &[u32]) {
-        (self.fed, &self.tokens[self.fed..])
+    /// The step of the next token for the model, the tokens from there on, and how many of them, at the end, are guesses.
+    pub(super) fn pending(&self) -> (usize, Vec<u32>, usize) {
+        (self.fed, [&self.tokens[self.fed..], &self.guesses].concat(), self.guesses.len())
+    }
+
+    /// Guesses `count` tokens, or those that are left but for the last, whose successor nobody wants: what is not drawn is certain, then what the last step drew behind
+    /// wrong tokens, else the token above.
+    pub(super) fn guess(&mut self, count: usize, (course, forced): (&Course, &[Option<u32>])) {
+        let known = self.tokens.len();
+        let count = count.min(course.steps().saturating_sub(known + 1));
+        self.guesses.truncate(count);
+        for step in known..known + count {
+            let at = |step: usize| self.tokens.get(step).unwrap_or_else(|| &self.guesses[step - known]);
+            let new = forced[step].unwrap_or_else(|| *at(step - course.above(step)));
+            match self.guesses.get_mut(step - known) {
+                Some(guess) => *guess = forced[step].unwrap_or(*guess),
+                None => self.guesses.push(new),
+            }
+        }
+    }
+
+    /// Draws the next token and, as long as guesses turn out to be what is drawn, those behind them. Their number. What was drawn behind a wrong guess is the next
+    /// step's guess (Jacobi's iteration): exact, because each position has a number of its own that it is drawn with.
+    pub(super) fn draw_all(
+        &mut self,
+        logits: &[Logits<'_>],
+        (course, forced): (&Course, &[Option<u32>]),
+        request: &Request,
+        drawer: &mut Drawer,
+    ) -> Result<usize, logits::Error> {
+        let mut guesses = std::mem::take(&mut self.guesses);
+        guesses.truncate(logits.len().saturating_sub(1));
+        let (first, mut drawn, mut right) = (self.tokens.len(), 0, 0);
+        for (row, logits) in logits.iter().enumerate() {
+            if first + row == self.tokens.len() {
+                self.draw(*logits, (course, forced), request, drawer)?;
+                drawn += 1;
+            }
+            if guesses.get(row) != Some(&self.tokens[first + row]) {
+                break;
+            }
+            right += 1;
+        }
+        self.fed += right;
+        for (row, logits) in logits.iter().enumerate().skip(self.tokens.len() - first) {
+            let step = first + row;
+            let cell = course.cell(step).filter(|_| forced[step].is_none());
+            let draw = |cell: usize| {
+                let uniform = draws::uniform(self.candidate.seed, cell as u32);
+                drawer.draw(cell as u32, *logits, &request.parameters, uniform).ok()
+            };
+            let Some(guess) = forced[step].or_else(|| cell.and_then(draw)) else { break };
+            self.guesses.push(guess);
+        }
+        Ok(drawn)
+    }
+
+    /// How many tokens the model has seen that count.
+    pub(super) fn fed(&self) -> usize {
+        self.fed
     }
 
     /// The model has seen `count` more of the tokens.

@@ -112,14 +112,12 @@ impl<M: Model> Scheduler<M> {
                 return;
             }
         }
-        while let Some(job) = self.waiting.first() {
-            let guided = job.is_guided();
-            if self.pool.free() < 1 + usize::from(guided) {
+        while let Some(job) = self.waiting.first_mut() {
+            if self.pool.free() < 1 + usize::from(job.is_guided()) {
                 return;
             }
-            let Some(prefix) = self.pool.take_prefix(guided) else { return };
+            let Some(admitted) = job.admit(&mut self.pool, &mut self.model) else { return };
             let mut job = self.waiting.remove(0);
-            let admitted = job.admit(prefix, &mut self.model);
             settle_or_fail(&mut job, admitted);
             let satisfied = serve(&mut job, &mut self.pool, &mut self.model, &mut self.drawer, &self.meters);
             self.active.push(job);
@@ -163,11 +161,25 @@ impl<M: Model> Scheduler<M> {
     /// Collects the rows of the next step: of all requests that are not paused, or of one.
     fn plan(&mut self, only: Option<usize>) {
         self.batch.clear(self.options.step_rows);
+        self.guess(only);
         for (index, job) in self.active.iter().enumerate() {
             if !job.is_paused() && job.failure.is_none() && only.is_none_or(|only| only == index) {
                 job.plan(index, &mut self.batch);
             }
         }
+    }
+
+    /// Fills the rows up with guesses, where there are few.
+    fn guess(&mut self, only: Option<usize>) {
+        let most = self.options.guess_rows;
+        if most == 0 || self.model.rewinds() == 0 {
+            return;
+        }
+        let taking = |(index, job): &(usize, &mut Job)| !job.is_paused() && only.is_none_or(|only| only == *index);
+        let jobs: Vec<&mut Job> = self.active.iter_mut().enumerate().filter(taking).map(|(_, job)| job).collect();
+        let rows: usize = jobs.iter().map(|job| job.rows()).sum();
+        let each = (most / rows.max(1)).saturating_sub(1).min(self.model.rewinds());
+        jobs.into_iter().for_each(|job| job.guess(each));
     }
 
     /// Takes the step that was planned, and sees to what it brought.
@@ -223,11 +235,19 @@ impl<M: Model> Scheduler<M> {
             if job.failure.is_some() {
                 continue;
             }
-            match job.absorb(feed, feed.logits(logits, codebook), &step, &mut self.drawer) {
-                Ok(token) => drawn += usize::from(token),
+            match job.absorb(feed, &feed.logits(logits, codebook), &step, &mut self.drawer) {
+                Ok(tokens) => drawn += tokens,
                 Err(error) => job.fail(&Arc::new(error)),
             }
             prefix += if feed.run.is_none() { feed.count } else { 0 };
+        }
+        for feed in &self.batch.feeds {
+            let job = &mut self.active[feed.job];
+            if job.failure.is_none()
+                && let Err(error) = job.rewind(feed, &mut self.model)
+            {
+                job.fail(&Arc::new(error));
+            }
         }
         let took = step.ended - started;
         self.meters.step(took, rows);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use easel_sampler::{
     engine::{Event, Events, Options, Refusal, Request, Statistics},
     logits::Parameters,
+    model::Row,
 };
 
 use crate::harness::{PLAIN, check, engine, guided, read, request};
@@ -92,6 +93,30 @@ fn requests_that_run_together_do_not_touch_each_other() {
 }
 
 #[test]
+fn guesses_change_no_token_and_take_no_more_rows_than_they_may() {
+    let (engine, control) = engine(Options { guess_rows: 16, step_rows: 24, ..rows(12) });
+    for together in [1, 7] {
+        control.reset();
+        let requests = (0..14).map(|i| {
+            let seeds: Vec<u64> = (0..1 + i % 3).map(|j| (i * 10 + j).into()).collect();
+            let given = (0..i % 4).map(|j| (j * (1 + i % 3), (i + j) % 32)).collect();
+            let base = if i % 3 == 0 { guided(i % 12, &seeds) } else { request(i % 12, &seeds) };
+            Request { given, ..base }
+        });
+        for requests in requests.collect::<Vec<_>>().chunks(together) {
+            let submit = |request: &Request| engine.submit(request.clone()).unwrap();
+            let mut events: Vec<Events> = requests.iter().map(submit).collect();
+            for (request, events) in requests.iter().zip(&mut events) {
+                check(request, &read(events));
+            }
+        }
+        let rows: Vec<usize> =
+            control.steps().iter().map(|rows| rows.iter().filter(|row| row.position >= 4).count()).collect();
+        assert!(rows.contains(&16), "{rows:?}");
+    }
+}
+
+#[test]
 fn the_prefix_is_computed_once_for_all_candidates() {
     let (engine, control) = engine(rows(8));
     let one = request(5, &[1, 2, 3, 4, 5, 6, 7, 8]);
@@ -103,6 +128,35 @@ fn the_prefix_is_computed_once_for_all_candidates() {
     assert_eq!(steps.iter().map(Vec::len).collect::<Vec<_>>(), [vec![4], vec![8; 15]].concat());
     let texts = steps.iter().flatten().filter(|row| row.position < 4).count();
     assert_eq!(texts, 4);
+}
+
+#[test]
+fn a_prefix_that_another_request_computed_is_read_again() {
+    let (engine, control) = engine(rows(4));
+    let given = vec![(0, 9), (1, 8)];
+    // What is computed: the caption; the empty one of guidance; another caption; nothing; both with the given tokens, which are of the prefix.
+    let requests = [
+        (request(5, &[1]), 4),
+        (guided(5, &[1, 2]), 4),
+        (guided(6, &[3]), 4),
+        (guided(5, &[4, 5, 6]), 0),
+        (Request { given, ..guided(5, &[1]) }, 12),
+    ];
+    for (one, computed) in requests {
+        control.reset();
+        check(&one, &read(&mut engine.submit(one.clone()).unwrap()));
+        let begins = |rows: &Vec<Row>| rows.iter().any(|row| row.position == 0);
+        assert_eq!(
+            control.steps().iter().filter(|rows| begins(rows)).map(Vec::len).sum::<usize>(),
+            computed,
+            "{one:?}"
+        );
+    }
+    // Of the four places none is free: what nobody reads gives way.
+    for caption in 7..12 {
+        let one = guided(caption, &[1]);
+        check(&one, &read(&mut engine.submit(one.clone()).unwrap()));
+    }
 }
 
 #[test]
@@ -153,6 +207,37 @@ fn first_come_first_served_and_nobody_overtakes() {
     control.release();
     for (request, events) in requests.iter().zip(&mut events) {
         check(request, &read(events));
+    }
+}
+
+#[test]
+fn a_long_queue_is_served_in_order_with_full_rows_and_nobody_starves() {
+    let (engine, control) = engine(rows(6));
+    control.hold();
+    let requests: Vec<Request> = (0..60)
+        .map(|i| {
+            // The caption's first two tokens tell the request.
+            let seeds: Vec<u64> = (0..[1, 9, 2, 1, 4][i as usize % 5]).collect();
+            let base = if i % 4 == 0 { guided(0, &seeds) } else { request(0, &seeds) };
+            Request { text: vec![i / 10, 1 + i % 10, 18, 19], ..base }
+        })
+        .collect();
+    let mut events: Vec<Events> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
+    control.release();
+    for (request, events) in requests.iter().zip(&mut events) {
+        check(request, &read(events));
+    }
+    let steps = control.steps();
+    let texts = |rows: &[Row]| -> Vec<u32> {
+        let at = |position: u32| rows.iter().filter(move |row| row.position == position).map(|row| row.token);
+        at(0).zip(at(1)).filter(|(first, _)| *first < 6).map(|(first, second)| first * 10 + second - 1).collect()
+    };
+    assert_eq!(steps.iter().flat_map(|rows| texts(rows)).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+    // Until the last has begun, a step leaves at most the one row empty that a guided candidate cannot use, and those whose prefix it computes.
+    let last = steps.iter().rposition(|rows| !texts(rows).is_empty()).unwrap();
+    for rows in &steps[..last] {
+        let (drawn, prefixes) = (rows.iter().filter(|row| row.position >= 4).count(), texts(rows).len());
+        assert!(drawn >= 5 || prefixes > 0, "{drawn} rows are drawn");
     }
 }
 
@@ -209,7 +294,7 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
 fn given_tokens_are_forced_and_the_prefix_of_them_is_prefilled() {
     let (engine, control) = engine(rows(4));
     let given: Vec<(u32, u32)> = vec![(0, 9), (1, 8), (2, 7), (6, 1), (7, 0), (8, 31), (15, 5)];
-    for base in [request(2, &[5, 6]), guided(2, &[5, 6])] {
+    for base in [request(2, &[5, 6]), guided(3, &[5, 6])] {
         control.reset();
         let one = Request { given: given.clone(), ..base };
         let mut events = engine.submit(one.clone()).unwrap();

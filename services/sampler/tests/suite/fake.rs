@@ -145,6 +145,17 @@ impl Model for Fake {
         Ok(())
     }
 
+    fn rewinds(&self) -> usize {
+        16
+    }
+
+    fn rewind(&mut self, slot: usize, length: usize) -> Result<(), Error> {
+        let sequence = &mut self.slots[slot];
+        assert!((self.geometry.text_length..=sequence.len()).contains(&length));
+        sequence.truncate(length);
+        Ok(())
+    }
+
     fn step(&mut self, rows: &[Row]) -> Result<&[f32], Error> {
         self.control.step(rows)?;
         self.logits.clear();

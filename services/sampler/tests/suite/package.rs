@@ -9,7 +9,7 @@ use easel_package::Package;
 use easel_proto::v1::{PackageRef, SampleRequest, SamplingParameters, sample_request::Candidate as Message};
 use easel_sampler::{
     Config,
-    engine::{self, Candidate, Engine, Request},
+    engine::{self, Candidate, Engine, Request, Statistics},
     logits::Parameters,
     model::{Model, Row, Transformer},
     slots::Pool,
@@ -82,6 +82,59 @@ fn the_engine_draws_what_the_transformer_says_by_the_book() {
     let mut events: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
     for (request, events) in requests.iter().zip(&mut events) {
         check(&package, request, &read(events));
+    }
+    engine.stop();
+}
+
+#[test]
+fn guesses_draw_the_same_in_fewer_steps() {
+    let package = Package::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/scenes/package")).unwrap();
+    let (text, cells) = (&package.manifest().text, package.manifest().grid.cells() as u32);
+    let draw = |guess_rows: usize| {
+        let options = engine::Options { rows: 8, guess_rows, ..engine::Options::default() };
+        let model = transformer(&package, Pool::sequences(8));
+        let engine = Engine::start(model, options, text.pad(&[]), |_| ()).unwrap();
+        let drawn: Vec<_> = [(3.0, vec![]), (1.0, vec![]), (3.0, vec![(0, 7), (1, 9), (12, 3), (13, 4), (40, 100)])]
+            .into_iter()
+            .flat_map(|(guidance_scale, given)| {
+                let request = Request {
+                    // "a red car on the beach"
+                    text: text.pad(&[256, 332, 418, 272, 262, 528]),
+                    unconditional: (guidance_scale != 1.0).then(|| text.pad(&[])),
+                    candidates: (0..2).map(|id| Candidate { id, seed: 7 + u64::from(id) }).collect(),
+                    parameters: Parameters { temperature: 0.8, top_k: 64, top_p: 1.0, guidance_scale },
+                    given,
+                    chunk_size: 8,
+                    deadline: None,
+                };
+                read(&mut engine.submit(request).unwrap()).into_values()
+            })
+            .collect();
+        engine.stop();
+        drawn
+    };
+    let plain = draw(0);
+    for guess_rows in [4, 16, 64] {
+        for (plain, guessed) in plain.iter().zip(draw(guess_rows)) {
+            let [expected, found] = [plain, &guessed].map(|drawn| drawn.statistics.unwrap());
+            assert_eq!(guessed.tokens, plain.tokens);
+            let likelihoods = |s: Statistics| (s.log_likelihood, s.unconditional_log_likelihood);
+            assert_eq!(likelihoods(found), likelihoods(expected));
+            let fewer = guess_rows == 4 && expected.unconditional_log_likelihood.is_some();
+            assert!(fewer || found.steps < expected.steps, "{} of {cells}", found.steps);
+        }
+    }
+}
+
+#[test]
+fn guesses_draw_what_the_transformer_says_by_the_book() {
+    let dir = tempfile::tempdir().unwrap();
+    let package = package(dir.path(), "tiny", 1, synthetic::Geometry::default());
+    let options = engine::Options { rows: 7, guess_rows: 64, ..engine::Options::default() };
+    let caption = package.manifest().text.pad(&[]);
+    let engine = Engine::start(transformer(&package, Pool::sequences(7)), options, caption, |_| ()).unwrap();
+    for request in requests(&package) {
+        check(&package, &request, &read(&mut engine.submit(request.clone()).unwrap()));
     }
     engine.stop();
 }

@@ -31,6 +31,11 @@ fn draw(rules: &Rules, coarse: bool, request: &Request) -> (BTreeMap<u32, Drawn>
     control.reset();
     let drawn = read(&mut engine.submit(request.clone()).unwrap());
     check_with(|| fake(rules, coarse, 2), request, &drawn);
+    let options = Options { guess_rows: 24, step_rows: 1024, ..options };
+    let guessing =
+        Engine::start(fake(rules, coarse, Pool::sequences(options.rows)), options, vec![16, 17, 18, 19], |_| ());
+    let guessed = read(&mut guessing.unwrap().submit(request.clone()).unwrap());
+    check_with(|| fake(rules, coarse, 2), request, &guessed);
     (drawn, control)
 }
 

@@ -166,7 +166,7 @@ async fn a_deadline_ends_the_stream_with_deadline_exceeded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_slows_nobody_else_and_is_cut_in_the_end() {
-    let server = Server::with_grid(&["--slots", "8", "--stall-timeout-seconds", "1"], 128, 96).await;
+    let server = Server::with_grid(&["--slots", "8", "--stall-timeout-seconds", "3"], 128, 96).await;
     let geometry = Geometry { text_length: 4, cells: 128 * 96, codebook: 32 };
     let endpoint = easel_server::channel::endpoint(format!("http://{}", server.address)).unwrap();
     let narrow = endpoint.initial_stream_window_size(1024).connect().await.unwrap();
@@ -176,8 +176,9 @@ async fn a_slow_client_slows_nobody_else_and_is_cut_in_the_end() {
     one.chunk_size = 1;
     let unread = slow.sample(message(&one)).await.unwrap().into_inner();
     let other = request(2, &[3]);
-    check_of(geometry, &other, &receive(server.sample(message(&other)).await.unwrap()).await.unwrap());
+    let drawn = receive(server.sample(message(&other)).await.unwrap()).await.unwrap();
     assert_eq!(status(server.address, |_| true).await.slots_in_use, 4);
+    check_of(geometry, &other, &drawn);
     status(server.address, |status| status.slots_in_use == 0).await;
     assert_eq!(receive(unread).await.err().map(|status| status.code()), Some(Code::Aborted));
 }

@@ -65,6 +65,10 @@ impl Report {
         if !m.pictures.is_empty() {
             text += &format!("\nwhole pictures, drawn through the engine's loop\n{}", output::table(&self.pictures()));
         }
+        if let Some(arrivals) = &m.arrivals {
+            text +=
+                &format!("\nrequests at random, through the engine's loop\n{}", output::table(&continuous(arrivals)));
+        }
         text
     }
 
@@ -111,12 +115,39 @@ impl Report {
         std::iter::once(head).chain(self.measured.whole.iter().map(row)).collect()
     }
 
+    /// Of several, also the share of the time that they would take one after another, where one was drawn alone.
     fn pictures(&self) -> Vec<Vec<String>> {
-        let head = ["candidates", "s", "tokens/s", "first token, ms"].map(str::to_owned).to_vec();
+        let pictures = &self.measured.pictures;
+        let head =
+            ["candidates", "s", "tokens/s", "first token, ms", "steps", "of as many alone"].map(str::to_owned).to_vec();
+        let alone = pictures.iter().find(|p| p.candidates == 1).map(|p| p.ms);
         let row = |p: &measure::Drawn| {
-            let numbers = [p.ms / 1e3, p.tokens_per_second, p.first_token_ms].map(|n| format!("{n:.2}"));
-            std::iter::once(p.candidates.to_string()).chain(numbers).collect()
+            let numbers = [p.ms / 1e3, p.tokens_per_second, p.first_token_ms, p.steps].map(|n| format!("{n:.2}"));
+            let share = alone.map(|alone| format!("{:.3}", p.ms / (alone * p.candidates as f64)));
+            std::iter::once(p.candidates.to_string()).chain(numbers).chain(share).collect()
         };
-        std::iter::once(head).chain(self.measured.pictures.iter().map(row)).collect()
+        std::iter::once(head).chain(pictures.iter().map(row)).collect()
     }
+}
+
+fn continuous(c: &measure::Continuous) -> Vec<Vec<String>> {
+    let a = c.arrivals;
+    let came = format!("{} of {}", output::count(a.requests, "request"), output::count(a.candidates, "candidate"));
+    let (rows, share) = (output::count(a.rows, "row"), c.share());
+    [
+        ("came", format!("{came}, for {rows}")),
+        ("a full batch", format!("{:.1} tokens/s, {:.2} ms a step", c.full_tokens_per_second, c.step_ms)),
+        (
+            "a crowd",
+            format!("{:.1} tokens/s, {share:.3} of a full batch", c.crowd_tokens_per_second)
+                + &format!("; by the time computed {:.3}", c.computing_share),
+        ),
+        ("first token alone", format!("{:.1} ms; with two steps {:.1} ms", c.alone_ms, c.bound_ms())),
+        (
+            "first token where slots were free",
+            format!("p50 {:.1} ms, p95 {:.1} ms, of {}", c.first_token_p50_ms, c.first_token_p95_ms, c.found_free),
+        ),
+    ]
+    .map(|(name, value)| vec![name.to_owned(), value])
+    .into()
 }
