@@ -41,7 +41,7 @@ bench: onnxruntime ## the benchmarks of BENCHMARKS.md; beside others' engines wh
 	target/release/easel bench engine --geometry M --weights q4 --pictures 1,8
 	target/release/easel bench engine --geometry S --weights q4 --batches 1 --pictures 1,16
 	target/release/easel bench engine --geometry S --weights q4 --batches 1 --arrivals 32
-	$(CARGO) run --release --locked -p easel-sampler --example guesses
+	target/release/easel bench engine models/scenes/package --batches 1,2,4,8,16 --pictures 1 --guess-rows 8
 	if [ -x $(TOOLS)/peers/bin/python ]; then $(TOOLS)/peers/bin/python tests/peers --geometry M; fi
 	$(CARGO) bench --locked -p easel-tests --bench overhead
 	$(CARGO) bench --locked -p easel-tests --bench overhead -- --geometry M

@@ -46,7 +46,7 @@ pub struct Continuous {
     pub step_ms: f64,
     /// The first token of a request when there is no other.
     pub alone_ms: f64,
-    /// More requests than can be served: image tokens a second, from the first moment that all rows are held to the last arrival.
+    /// More requests than can be served: image tokens a second, from when as many candidates as rows have begun to the last arrival.
     pub crowd_tokens_per_second: f64,
     /// Image tokens for a second that the process computes, of the crowd, over the same of the full batch: what other processes do to the clock does not show here.
     pub computing_share: f64,
