@@ -130,7 +130,10 @@ fn every_geometry_that_can_be_asked_for_imports() {
         heads: 3,
         masks: vec![Mask::Full],
         conv_kernel: 1,
+        decoder_stages: [(20, 1), (12, 2)],
         clip_image_size: 16,
+        clip_tower: (24, 1),
+        clip_heads: 3,
     };
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     synthetic::checkpoint(from.path(), &geometry, 3).unwrap();
