@@ -21,6 +21,7 @@ serve: onnxruntime ## run all five services in the foreground, the gateway on 12
 	target/release/easel serve
 
 test: onnxruntime python families-python ## every test: Rust, Python, the recipe, other projects' models
+	$(CARGO) fetch --locked
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 	tests/gpu/run --dry

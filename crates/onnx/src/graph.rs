@@ -1,6 +1,10 @@
 //! An ONNX file as a session on a device.
 
-use std::{num::NonZero, sync::Arc, thread};
+use std::{
+    num::NonZero,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
 use easel_package::Package;
 use ort::{
@@ -20,6 +24,13 @@ use crate::{
 
 /// How long a thread without work stays awake.
 const SPIN_US: &str = "50";
+
+/// Held while a session with operators of our own is made: ONNX Runtime looks whether it knows their domain and then adds it, to one table of the process
+/// without a lock, so that of two sessions that are made at the same time the second may fail.
+pub(crate) fn making_with_operators() -> MutexGuard<'static, ()> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A loaded graph with one output.
 #[derive(Debug)]
@@ -124,6 +135,7 @@ impl Loader<'_> {
 
     /// A session of what `commit` gives to the builder.
     pub(crate) fn session(&self, commit: &Commit<'_>) -> Result<(Session, &'static str), Error> {
+        let _making = self.operators.is_some().then(making_with_operators);
         let cuda = || self.cuda(commit).map(|session| (session, "cuda"));
         let cpu = || self.cpu(commit).map(|session| (session, "cpu"));
         match self.options.device {

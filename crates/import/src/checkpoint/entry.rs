@@ -216,12 +216,13 @@ impl Entry {
 
     /// Whether one of its numbers, of whatever type, is anything but 0; none when it has no such number, or gaps between them.
     pub(crate) fn is_set(&self, at: u64) -> Option<io::Result<bool>> {
+        if self.strides.is_some() || at >= self.span {
+            return None;
+        }
         let (size, mut set) = (self.dtype.size(), false);
         let start = (self.offset + at) * size;
-        let there = self.strides.is_none() && at < self.span;
         let mut look = |bytes: &[u8]| set |= bytes.iter().any(|byte| *byte != 0);
-        let read = there.then(|| self.storage.stream(start..start + size, &mut look))?;
-        Some(read.map(|()| set))
+        Some(self.storage.stream(start..start + size, &mut look).map(|()| set))
     }
 }
 

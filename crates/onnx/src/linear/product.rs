@@ -124,6 +124,8 @@ fn sums<M: Machine, const BITS: usize, const ROWS: usize>(
     let [a, b, c, d] = outputs;
     let (a, b, c, d) = (matrix.codes(a), matrix.codes(b), matrix.codes(c), matrix.codes(d));
     let (whole, rest) = (a.len() / bytes, a.len() % bytes);
+    // A block may be padded by whole chunks, of which a row has none.
+    let whole = whole.min(rows[0].len());
     let mut sums = [M::floats(&[0.0; LANES]); ROWS];
     for chunk in 0..whole {
         let from = chunk * bytes;

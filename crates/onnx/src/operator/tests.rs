@@ -4,7 +4,7 @@
 use ort::{session::Session, value::TensorRef};
 
 use super::*;
-use crate::{Prefix, Row, Runtime, attend::Path, test::Random};
+use crate::{Prefix, Row, Runtime, attend::Path, graph::making_with_operators, test::Random};
 
 mod onnx;
 
@@ -113,6 +113,7 @@ impl Case {
         let width = self.width();
         let shared = Shared::new(Pool::new(self.node.geometry, way.precision, self.sequences.len()));
         shared.pool.lock().unwrap().path = way.path;
+        let making = making_with_operators();
         let mut session = Session::builder(Runtime::load().unwrap().environment())
             .unwrap()
             .with_intra_threads(way.threads)
@@ -121,6 +122,7 @@ impl Case {
             .unwrap()
             .commit_from_memory(&onnx::attention(&self.node))
             .unwrap();
+        drop(making);
         let mut contexts = vec![Vec::new(); self.sequences.len()];
         let mut feed = |slots: usize, until: usize| {
             loop {
@@ -365,6 +367,7 @@ fn a_graph_of_another_geometry_is_refused() {
         let shared = Shared::new(Pool::new(geometry, Precision::F32, 1));
         let bytes = onnx::attention(written);
         let builder = Session::builder(Runtime::load().unwrap().environment()).unwrap();
+        let _making = making_with_operators();
         let session = builder.with_operators(shared.domain().unwrap()).unwrap().commit_from_memory(&bytes);
         session.map(|_| shared).map_err(|error| error.to_string())
     };
@@ -394,7 +397,9 @@ fn rows_outside_of_the_pool_are_an_error() {
     let rows = [0, 1, 2].map(|position| Row { slot: 0, token: 0, position, logits: false });
     let builder = Session::builder(Runtime::load().unwrap().environment()).unwrap();
     let bytes = onnx::attention(&Written::plain(geometry, 0, Mask::Full));
+    let making = making_with_operators();
     let mut session = builder.with_operators(shared.domain().unwrap()).unwrap().commit_from_memory(&bytes).unwrap();
+    drop(making);
     let mut run = |slot: i64, position: i64, width: usize| {
         let numbers = vec![0.0f32; width];
         let tensor = || TensorRef::from_array_view(([1, width], &*numbers)).unwrap();

@@ -70,6 +70,7 @@ impl<'a> Written<'a> {
     }
 
     fn load(&self, path: Path, threads: usize) -> Result<Session, String> {
+        let _making = crate::graph::making_with_operators();
         let runtime = Runtime::load().unwrap();
         let domain = OperatorDomain::new("easel").unwrap().add(Linear::on(path)).unwrap();
         let builder = Session::builder(runtime.environment()).unwrap().with_intra_threads(threads).unwrap();
