@@ -10,8 +10,17 @@
 mod matrix;
 mod operator;
 #[cfg(target_arch = "x86_64")]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "several arrays of registers go by one index, and are only kept in registers where the compiler sees it"
+)]
 mod panel;
 mod path;
+#[allow(
+    clippy::needless_range_loop,
+    clippy::manual_map,
+    reason = "several arrays of registers go by one index; a closure would not be compiled for the instructions of its machine"
+)]
 mod product;
 mod row;
 #[cfg(target_arch = "x86_64")]

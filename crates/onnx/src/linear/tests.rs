@@ -153,7 +153,9 @@ fn the_largest_codes_do_not_overflow() {
                 let shape = Shape { inputs: 256, outputs: 4, bits, block: 32 };
                 let mut case = Case::random(&mut Random(1), shape, 1);
                 (case.bias, case.zeros) = (None, zero.map(|zero| vec![zero; 4 * shape.zero_bytes()]));
-                (case.x.fill(x), case.scales.fill(1.0), case.codes.fill(code));
+                case.x.fill(x);
+                case.scales.fill(1.0);
+                case.codes.fill(code);
                 for path in Path::here() {
                     let found = case.run(path, 1, 4)[0];
                     let expected = 256.0 * case.weight(0, 0) * f64::from(x);

@@ -165,11 +165,11 @@ impl Run {
         let known = self.tokens.len();
         let count = count.min(course.steps().saturating_sub(known + 1));
         self.guesses.truncate(count);
-        for step in known..known + count {
+        for (step, forced) in forced.iter().enumerate().skip(known).take(count) {
             let at = |step: usize| self.tokens.get(step).unwrap_or_else(|| &self.guesses[step - known]);
-            let new = forced[step].unwrap_or_else(|| *at(step - course.above(step)));
+            let new = forced.unwrap_or_else(|| *at(step - course.above(step)));
             match self.guesses.get_mut(step - known) {
-                Some(guess) => *guess = forced[step].unwrap_or(*guess),
+                Some(guess) => *guess = forced.unwrap_or(*guess),
                 None => self.guesses.push(new),
             }
         }

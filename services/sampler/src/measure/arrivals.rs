@@ -95,11 +95,11 @@ impl Moment {
 /// When a caller leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leaves {
-    AtTheEnd,
+    Finished,
     /// When all have arrived.
-    AtOnce,
+    Arrived,
     /// When all have arrived and it has a token.
-    AtItsFirst,
+    Begun,
 }
 
 struct Bench<'a> {
@@ -129,22 +129,22 @@ impl Bench<'_> {
         progress("requests alone");
         let mut alone = Vec::new();
         for _ in 0..ALONE {
-            let seen = self.crowd(&[Duration::ZERO], Leaves::AtItsFirst)?;
+            let seen = self.crowd(&[Duration::ZERO], Leaves::Begun)?;
             alone.extend(seen.iter().flat_map(Seen::first_token_ms));
         }
         progress("a full batch");
         let began = Moment::now();
-        let seen = self.crowd(&vec![Duration::ZERO; rows / candidates], Leaves::AtTheEnd)?;
+        let seen = self.crowd(&vec![Duration::ZERO; rows / candidates], Leaves::Finished)?;
         let cells = self.engine.geometry().cells;
         let full = (rows * cells) as f64 / began.at.elapsed().as_secs_f64();
         let full_computing = (rows * cells) as f64 / (cpu_seconds() - began.computed);
         let step_ms = seen.iter().map(Seen::last_step).fold(0.0, f64::max);
         let every = (candidates * cells) as f64 / full;
         progress("more requests than can be served");
-        let seen = self.crowd(&poisson(requests, every / CROWD), Leaves::AtOnce)?;
+        let seen = self.crowd(&poisson(requests, every / CROWD), Leaves::Arrived)?;
         let (crowd_tokens_per_second, computing) = throughput(&seen, rows);
         progress("fewer requests");
-        let seen = self.crowd(&poisson(requests, every / FEW), Leaves::AtItsFirst)?;
+        let seen = self.crowd(&poisson(requests, every / FEW), Leaves::Begun)?;
         let mut first: Vec<f64> = seen.iter().filter(|seen| seen.free).flat_map(Seen::first_token_ms).collect();
         Ok(Continuous {
             arrivals: self.arrivals,
@@ -194,7 +194,7 @@ impl Seen {
                 self.tokens.push(Instant::now());
                 self.firsts.extend((start == 0).then(Moment::now));
             }
-            let enough = leaves == Leaves::AtOnce || (leaves == Leaves::AtItsFirst && !self.tokens.is_empty());
+            let enough = leaves == Leaves::Arrived || (leaves == Leaves::Begun && !self.tokens.is_empty());
             if enough && arrived.load(Relaxed) {
                 break;
             }
