@@ -73,8 +73,7 @@ def test_open_clip(run_part, tmp_path, quick):
     hold(graphs, pictures, ids, (model.encode_image(normalised(pictures, np.float32(mean))), model.encode_text(ids)))
 
 
-@pytest.mark.parametrize("script", [False, True])
-def test_openai(run_part, tmp_path, script):
+def openai(folder: Path, script: bool) -> torch.nn.Module:
     """Heads are 64 wide; the file says three sizes beside the weights, and may be an archive of TorchScript."""
     vision = dict(layers=2, width=128, patch_size=8, image_size=48)
     text = dict(context_length=CONTEXT, vocab_size=END + 1, width=128, heads=2, layers=2)
@@ -85,10 +84,16 @@ def test_openai(run_part, tmp_path, script):
         model.register_buffer(name, torch.tensor(size))
     if script:
         wrapped = torch.jit.trace(model, (normalised(photos(48)), captions()), check_trace=False)
-        wrapped.save(str(tmp_path / "ViT.pt"))
+        wrapped.save(str(folder / "ViT.pt"))
     else:
-        torch.save(model.state_dict(), tmp_path / "ViT.pt")
-    vocabulary(tmp_path)
+        torch.save(model.state_dict(), folder / "ViT.pt")
+    vocabulary(folder)
+    return model
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_openai(run_part, tmp_path, script):
+    model = openai(tmp_path, script)
     graphs = run_part("ranker", tmp_path / "ViT.pt")
     pictures, ids = photos(48), captions()
     hold(graphs, pictures, ids, (model.encode_image(normalised(pictures)), model.encode_text(ids)))
@@ -128,6 +133,8 @@ def save(layout: str, folder: Path) -> tuple[torch.nn.Module, object]:
         clip = hugging_face(folder)
         settings = dict(image_mean=MEAN.tolist(), image_std=STD.tolist(), size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
         (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    elif layout == "openai":
+        clip = openai(folder, script=True)
     else:
         clip, vision, text = open_clip_model(True, patch=8, width=96, head=24)
         config = dict(model_cfg=dict(vision_cfg=vision, text_cfg=text, quick_gelu=True), preprocess_cfg=dict(mean=MEAN.tolist(), std=STD.tolist()))
@@ -137,7 +144,7 @@ def save(layout: str, folder: Path) -> tuple[torch.nn.Module, object]:
     return clip, open_clip.image_transform(48, is_train=False, mean=MEAN.tolist(), std=STD.tolist())
 
 
-@pytest.mark.parametrize("layout", ["hugging-face", "open-clip"])
+@pytest.mark.parametrize("layout", ["hugging-face", "open-clip", "openai"])
 def test_the_scores_of_the_suite_are_the_originals(layout: str, tmp_path: Path):
     """Of pictures of any shape and more than a thousand awkward texts, and of a picture that is drawn."""
     clip, transform = save(layout, tmp_path / "clip")
@@ -153,7 +160,7 @@ def test_the_scores_of_the_suite_are_the_originals(layout: str, tmp_path: Path):
 
     def scores(picture: Image.Image, texts: list[str]) -> np.ndarray:
         pixels, ids = transform(smaller(picture))[None], open_clip.tokenize(texts)
-        if layout == "open-clip":
+        if layout != "hugging-face":
             images, words = clip.encode_image(pixels), clip.encode_text(ids)
         else:
             images, words = clip.get_image_features(pixel_values=pixels), clip.get_text_features(input_ids=ids)

@@ -1,9 +1,9 @@
 """The ranker: a small CLIP (Radford et al. 2021) with the names and shapes of OpenAI's `model.py`.
 
-Beside the other captions of a batch, each picture is compared with one whose caption differs in a single attribute, and each
-caption with a damaged copy of its picture. Part of the pictures are seen through the autoencoder, and part are the sampler's
-own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for one that differs in a
-single attribute.
+Beside the other captions of a batch, each picture is compared with captions that differ in a single attribute and with the bare
+names of all objects, and each caption with a damaged copy of its picture; and the picture's attributes are read from its embedding. Part of the pictures are seen through the autoencoder,
+and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
+one that differs in a single attribute.
 """
 import os
 import random
@@ -15,9 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .alternatives import alternatives
-from .captions import caption
+from .backgrounds import PLACES, PLAIN
+from .captions import article, caption
 from .drawn import load_drawn
 from .dvae import load_codes
+from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MATERIALS, SIZES, STYLES, sample_held, sample_train
+from .sprites import COLORS, OBJECTS, TEXTURES
 from .stream import batches, still
 from .text import RankerText
 from .training import DEVICE, MIXED, Muon, Run
@@ -118,10 +121,13 @@ def preprocess(images, size):
     return (torch.from_numpy(shrink(images, size)).to(DEVICE).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
-def other_scene(scene, rng):
-    """The scene with one attribute changed."""
+def other_scenes(scene, rng, count):
+    """Scenes that differ from the given one in a single attribute: as many of one attribute as there are, then of another."""
     choices = alternatives(scene)
-    return rng.choice(choices[rng.choice(tuple(choices))])
+    attributes, others = rng.sample(tuple(choices), len(choices)), []
+    for attribute in attributes:
+        others += rng.sample(choices[attribute], min(count - len(others), len(choices[attribute])))
+    return others
 
 
 def build(config, work):
@@ -148,35 +154,140 @@ def _damage(codes, codebook):
     return torch.where(torch.rand(codes.shape, device=codes.device) < share, foreign, codes)
 
 
-class Pairs:
-    """Batches of pictures, as the ranker sees them, and captions: drawn scenes, some seen through the autoencoder, and the sampler's own pictures."""
+def _moved(images, rng, most=4):
+    """Each picture moved by a few pixels; the edge is repeated."""
+    side = images.shape[1]
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), "edge")
+    places = [(rng.randint(0, 2 * most), rng.randint(0, 2 * most)) for _ in images]
+    return np.stack([image[top : top + side, left : left + side] for image, (top, left) in zip(padded, places)])
+
+
+class Painted:
+    """Scenes seen through the autoencoder, whole and with damaged tokens: a store that grows, since painting takes longer than looking."""
 
     def __init__(self, config, work, seed):
         self.settings, self.grid, self.size = config["clip"]["train"], config["transformer"]["grid"], config["clip"]["image_size"]
-        self.dvae, self.rng = load_codes(config, work), random.Random(seed)
-        self.fresh = batches(config, self.settings["batch"] - self.settings["drawn"], seed, _with_others)
-        self.drawn = load_drawn(work)
-        self.painted = [np.concatenate([self._paint(part) for part in side.to(DEVICE).split(32)]) for side in self.drawn.tokens]
+        self.dvae, self.rng = load_codes(config, work), random.Random(f"painted {seed}")
+        self.fresh = batches(config, self.settings["fresh"], f"painted {seed}", _with_scenes)
+        self.scenes, self.whole, self.damaged = [], [], []
+        while len(self.scenes) < self.settings["store"]:
+            self.grow()
 
-    def _paint(self, tokens):
-        return shrink(self.dvae.decode(tokens, self.grid), self.size)
+    def paint(self, tokens):
+        """Tokens [n, cells] → pictures uint8 [n, size, size, 3], as the ranker sees them."""
+        return np.concatenate([shrink(self.dvae.decode(part, self.grid), self.size) for part in tokens.to(DEVICE).split(32)])
+
+    def grow(self):
+        scenes, images = next(self.fresh)
+        codes = self.dvae.encode(images)
+        seen = self.paint(torch.cat([codes, _damage(codes, self.dvae.quantizer.size)]))
+        self.scenes += scenes
+        self.whole += list(seen[: len(scenes)])
+        self.damaged += list(seen[len(scenes) :])
+
+    def take(self, count, damaged):
+        """Scenes, their pictures, and damaged pictures of the first ones."""
+        chosen = [self.rng.randrange(len(self.scenes)) for _ in range(count)]
+        return [self.scenes[i] for i in chosen], np.stack([self.whole[i] for i in chosen]), np.stack([self.damaged[i] for i in chosen[:damaged]])
+
+
+class Pairs:
+    """Batches of pictures, as the ranker sees them, and scenes: rendered ones, some seen through the autoencoder, and the sampler's own pictures."""
+
+    def __init__(self, config, work, seed):
+        self.settings, self.size, self.rng = config["clip"]["train"], config["clip"]["image_size"], random.Random(seed)
+        self.painted = Painted(config, work, seed)
+        rendered = self.settings["batch"] - self.settings["drawn"] - self.settings["coded"]
+        self.rendered, self.drawn = batches(config, rendered, seed, _with_scenes), load_drawn(work)
+        self.drawings = [self.painted.paint(side) for side in self.drawn.tokens]
 
     def __next__(self):
-        """(pictures, captions, captions that differ in one attribute, pictures that suit the first captions less)"""
-        settings, coded = self.settings, self.settings["coded"]
-        captions, others, images = next(self.fresh)
-        codes = self.dvae.encode(images[:coded])
+        """(pictures; pictures that suit the first scenes less; scenes; for each some that differ in one attribute)"""
+        settings, count = self.settings, self.settings["alternatives"]
+        self.painted.grow()
         chosen = [self.rng.randrange(len(self.drawn)) for _ in range(settings["drawn"])]
-        seen = self._paint(torch.cat([codes, _damage(codes[: settings["damaged"]], self.dvae.quantizer.size)]))
-        mine, theirs = (side[chosen] for side in self.painted)
-        pairs = [self.drawn.captions(i, self.rng) for i in chosen]
-        captions, others = captions + [pair[0] for pair in pairs], others + [pair[1] for pair in pairs]
-        images = [seen[:coded], shrink(images[coded:], self.size), mine]
-        return np.concatenate(images), captions, others, np.concatenate([theirs, seen[coded:]])
+        mine, theirs = (_moved(side[chosen], self.rng) for side in self.drawings)
+        coded, seen, damaged = self.painted.take(settings["coded"], settings["damaged"])
+        rendered, images = next(self.rendered)
+        others = [[self.drawn.pairs[i][1], *other_scenes(self.drawn.pairs[i][0], self.rng, count - 1)] for i in chosen]
+        others += [other_scenes(scene, self.rng, count) for scene in coded + rendered]
+        scenes = [self.drawn.pairs[i][0] for i in chosen] + coded + rendered
+        images = np.concatenate([mine, _moved(seen, self.rng), shrink(images, self.size)])
+        return images, np.concatenate([theirs, _moved(damaged, self.rng)]), scenes, others
 
 
-def _with_others(scenes, captions, images, rng):
-    return captions, [caption(other_scene(scene, rng), rng) for scene in scenes], images
+def _with_scenes(scenes, captions, images, rng):
+    return scenes, images
+
+
+def _named(scenes):
+    """For each scene the number of an object that is in it, and which objects are not to be told from it: the others in it. Composites name none."""
+    numbers, hidden = torch.full((len(scenes),), -100), torch.zeros(len(scenes), len(OBJECTS), dtype=torch.bool)
+    for i, scene in enumerate(scenes):
+        if scene.kind != "composite":
+            places = [OBJECTS.index(thing.name) for thing in scene.things]
+            numbers[i] = places[0]
+            hidden[i, places[1:]] = True
+    return numbers, hidden
+
+
+# What there is of each attribute, and how much it counts: whatever is told apart by its shape takes longest to learn.
+ATTRIBUTES = {
+    "object": (OBJECTS, 1.0), "material": (("", *MATERIALS), 0.5), "color": (("", *COLORS), 0.3), "texture": (("", *TEXTURES), 0.3),
+    "style": (STYLES, 0.3), "panel": (STYLES, 0.2), "background": (("", *("plain:" + color for color in PLAIN), *PLACES), 0.2),
+    "count": ((0, *COUNTS), 0.2), "corner": (("", *CORNERS), 0.1), "size": (SIZES, 0.2), "camera": (("", *CAMERAS), 0.2), "light": (("", *LIGHTS), 0.1)}
+
+
+class Attributes(nn.Module):
+    """What a scene is made of, read from a picture's embedding: not shipped, but what the embedding must tell is learnt sooner with it."""
+
+    def __init__(self, embed):
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(embed, len(options)) for name, (options, _) in ATTRIBUTES.items()})
+
+    def forward(self, seen, scenes):
+        """The cross-entropies; of two things each counts half."""
+        loss = 0.0
+        for name, (options, weight) in ATTRIBUTES.items():
+            target = torch.zeros(len(scenes), len(options))
+            for i, scene in enumerate(scenes):
+                own = [scene] if hasattr(scene, name) else scene.things
+                for part in own:
+                    target[i, options.index(part.name if name == "object" else getattr(part, name))] += 1 / len(own)
+            loss = loss + weight * F.cross_entropy(self.heads[name](seen), target.to(seen.device))
+        return loss
+
+
+class Losses:
+    """Losses of a batch of `Pairs`: contrastive ones, and `Attributes`.
+
+    Each picture must find its caption among all captions of the batch and those that differ in one attribute; each caption its
+    picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names.
+    """
+
+    def __init__(self, model, text, settings, size):
+        self.model, self.text, self.settings, self.size = model, text, settings, size
+        self.names, self.attributes = [article(name) for name in OBJECTS], Attributes(model.text_projection.shape[1]).to(DEVICE)
+        self.embed = torch.compile(self._embed) if settings["compile"] else self._embed
+
+    def _embed(self, pictures, tokens):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
+            return self.model.visual(pictures).float(), self.model.encode_text(tokens)
+
+    def __call__(self, images, worse, scenes, others, rng):
+        batch, every = len(scenes), scenes + [other for own in others for other in own]
+        captions = [caption(scene, rng) for scene in every]
+        tokens = torch.from_numpy(self.text(captions + self.names)).to(DEVICE)
+        seen, said = self.embed(preprocess(np.concatenate([images, worse]), self.size), tokens)
+        told = self.attributes(seen[:batch], scenes)
+        logits = F.normalize(seen, dim=-1) @ said.T * self.model.logit_scale.clamp(max=4.6).exp()
+        asked = [caption(scene) for scene in every]
+        same = torch.tensor([[asked[i] == asked[j] and i != j for j in range(len(every))] for i in range(batch)], device=DEVICE)
+        found = torch.cat([logits[:batch, : len(every)].masked_fill(same, -1e4), logits[batch:, : len(every)]])
+        right, (numbers, hidden) = torch.arange(batch, device=DEVICE), _named(scenes)
+        named = logits[:batch, len(every) :].masked_fill(hidden.to(DEVICE), -1e4)
+        return F.cross_entropy(found[:batch], right) + 0.5 * F.cross_entropy(found[:, :batch].T, right) \
+            + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told
 
 
 def train(config, work, replicas):
@@ -185,47 +296,48 @@ def train(config, work, replicas):
     matrices = [
         (parameter, 3 if "in_proj" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "resblocks" in name]
     chosen = {id(parameter) for parameter, _ in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    losses = Losses(model, text, settings, size)
+    others = [parameter for part in (model, losses.attributes) for parameter in part.parameters() if id(parameter) not in chosen]
     muon = Muon(matrices, settings["muon_rate"], replicas)
     adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.98), weight_decay=0.0)
-    run = Run(os.path.join(work, "clip.pt"), settings, {"model": model}, {"muon": muon, "adam": adam}, replicas)
-    pairs, batch = Pairs(config, work, f"clip {replicas.rank} {run.step}"), settings["batch"]
-    right, check = torch.arange(batch, device=DEVICE), Check(config)
+    run = Run(os.path.join(work, "clip.pt"), settings, {"model": model, "attributes": losses.attributes}, {"muon": muon, "adam": adam}, replicas)
+    seed = f"clip {replicas.rank} {run.step}"
+    pairs, rng, check = Pairs(config, work, seed), random.Random(seed), Check(config)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        images, captions, other_captions, worse = next(pairs)
-        captions = captions + other_captions
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
-            seen = model.encode_image(preprocess(np.concatenate([images, worse]), size))
-            said = model.encode_text(torch.from_numpy(text(captions)).to(DEVICE))
-        logits = seen @ said.T * model.logit_scale.clamp(max=4.6).exp()
-        same = torch.tensor([[captions[i] == captions[j] and i != j for j in range(2 * batch)] for i in range(batch)], device=DEVICE)
-        logits = torch.cat([logits[:batch].masked_fill(same, -1e4), logits[batch:]])
-        loss = F.cross_entropy(logits[:batch], right) + 0.5 * F.cross_entropy(logits[:, :batch].T, right)
+        loss = losses(*next(pairs), rng)
         loss.backward()
-        replicas.average_gradients(model.parameters())
+        replicas.average_gradients([*model.parameters(), *losses.attributes.parameters()])
         nn.utils.clip_grad_norm_(others, 1.0)
         for optimizer in (muon, adam):
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)
         run.step += 1
         if run.due():
-            match, one_attribute = check(model, text, size)
-            run.report(loss=loss.item(), match64=match, one_attribute=one_attribute, scale=model.logit_scale.exp().item(), pairs=run.rate(batch))
+            run.report(loss=loss.item(), **check(model, text, size), scale=model.logit_scale.exp().item(), pairs=run.rate(settings["batch"]))
     run.save()
 
 
 class Check:
-    """New pictures: how often the right one of 64 captions is found, and the right one of two that differ in one attribute."""
+    """New pictures of combinations that may be trained on and of held-out ones: how often the right one of 64 captions is found, the right one
+    of two that differ in one attribute, and a thing's name among all."""
 
     def __init__(self, config):
-        scenes, self.captions, self.images = still(config, 4 * config["check"]["scenes"], seed=9)
-        rng = random.Random(10)
-        self.others = [caption(other_scene(scene, rng)) for scene in scenes]
+        self.sets, rng = {}, random.Random(10)
+        for name, seed, kind in (("seen", 9, sample_train), ("held", 8, sample_held)):
+            scenes, captions, images = still(config, 4 * config["check"]["scenes"], seed, kind)
+            self.sets[name] = images, captions, [caption(other_scenes(scene, rng, 1)[0]) for scene in scenes], _named(scenes)
 
     def __call__(self, model, text, size):
-        matrix = scores(model, text, self.images, self.captions, size).cpu()
-        wrong = scores(model, text, self.images, self.others, size).cpu().diagonal()
-        groups = [matrix[i : i + 64, i : i + 64] for i in range(0, len(matrix), 64)]
-        match = torch.cat([group.argmax(1) == torch.arange(64) for group in groups]).float().mean().item()
-        return match, (matrix.diagonal() > wrong).float().mean().item()
+        results = {}
+        for name, (images, captions, others, (numbers, hidden)) in self.sets.items():
+            matrix = scores(model, text, images, captions + [article(each) for each in OBJECTS], size).cpu()
+            matrix, names = matrix[:, : len(images)], matrix[:, len(images) :].masked_fill(hidden, -2)
+            wrong = torch.cat([scores(model, text, images[i : i + 64], others[i : i + 64], size).diagonal() for i in range(0, len(images), 64)]).cpu()
+            groups = [matrix[i : i + 64, i : i + 64] for i in range(0, len(matrix), 64)]
+            match = torch.cat([group.argmax(1) == torch.arange(len(group)) for group in groups]).float().mean().item()
+            asked = numbers >= 0
+            results |= {
+                name: match, name + "_one_attribute": (matrix.diagonal() > wrong).float().mean().item(),
+                name + "_name": (names.argmax(1) == numbers)[asked].float().mean().item()}
+        return results

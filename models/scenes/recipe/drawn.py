@@ -20,10 +20,6 @@ class Drawn:
     def __len__(self):
         return len(self.pairs)
 
-    def captions(self, i, rng):
-        """Free captions of a pair."""
-        return tuple(caption(scene, rng) for scene in self.pairs[i])
-
 
 def _pair(rng):
     while True:

@@ -4,6 +4,7 @@ python3 -m recipe.sweep --config cpu.toml --work DIR --temperature 0.7 0.85 1 --
 """
 import argparse
 import itertools
+import os
 import random
 import time
 import tomllib
@@ -12,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from . import transformer
+from . import clip, transformer
 from .canvas import use_config
 from .captions import caption
 from .dvae import load_codes
@@ -50,6 +51,8 @@ class Sampler:
     def __init__(self, config, work):
         self.model, self.text = transformer.load(config, work)
         self.dvae, self.grid, self.settings = load_codes(config, work), config["transformer"]["grid"], config["sampling"]
+        self.ranker = clip.load(config, work) if os.path.exists(os.path.join(work, "clip.pt")) else None
+        self.size = config["clip"]["image_size"]
 
     @torch.no_grad()
     def __call__(self, captions, **changes):
@@ -59,6 +62,11 @@ class Sampler:
         rows = torch.from_numpy(self.text(captions)).to(DEVICE)
         tokens = torch.cat([self.model.sample(part, **settings) for part in rows.split(ROWS)])
         return np.concatenate([np.asarray(self.dvae.decode(part, self.grid)) for part in tokens.split(ROWS)]), tokens
+
+    def scores(self, captions, images):
+        """The ranker's cosine of each picture with its caption."""
+        parts = zip(np.split(images, range(ROWS, len(images), ROWS)), (captions[i : i + ROWS] for i in range(0, len(captions), ROWS)))
+        return np.concatenate([clip.scores(*self.ranker, seen, said, self.size).diagonal().cpu().numpy() for seen, said in parts])
 
     @torch.no_grad()
     def gains(self, captions, tokens):
@@ -73,16 +81,24 @@ class Sampler:
 
 
 def measure(sampler, scenes, candidates, **settings):
-    """All right in one sample, in the best by caption gain and in any; the mean attribute; and each kind and attribute."""
+    """All right in one sample, in the best by caption gain, by CLIP if it is trained, by both, and in any; the mean attribute; and each kind and attribute."""
     words = [caption(scene) for scene in scenes for _ in range(candidates)]
     images, tokens = sampler(words, **settings)
-    gains = sampler.gains(words, tokens).reshape(len(scenes), candidates)
+    rankings = {"gain": sampler.gains(words, tokens).reshape(len(scenes), candidates)}
+    if sampler.ranker:
+        rankings["CLIP"] = sampler.scores(words, images).reshape(len(scenes), candidates)
+        rankings["both"] = sum(_standard(scores) for scores in rankings.values())
     tables, *details = _tables(scenes, np.split(images, len(scenes)))
     every = np.array([table.all(0) for table in tables])
-    best = every[np.arange(len(scenes)), gains.argmax(1)]
+    best = {f"best of {candidates} by {name}": every[np.arange(len(scenes)), scores.argmax(1)].mean() for name, scores in rankings.items()}
     return {
-        "all right": every.mean(), f"best of {candidates} by gain": best.mean(), "by an oracle": every.any(1).mean(),
+        "all right": every.mean(), **best, "by an oracle": every.any(1).mean(),
         "mean attribute": np.mean([table.mean() for table in tables])}, *details
+
+
+def _standard(scores):
+    """Scores of each caption's samples at mean 0 and deviation 1."""
+    return (scores - scores.mean(1, keepdims=True)) / (scores.std(1, keepdims=True) + 1e-9)
 
 
 def _line(name, numbers, *details):
