@@ -23,6 +23,12 @@ mod path;
 )]
 mod product;
 mod row;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "several arrays of registers go by one index, and are only kept in registers where the compiler sees it"
+)]
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

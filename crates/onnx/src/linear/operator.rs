@@ -8,11 +8,11 @@ use ort::{
 };
 
 use super::{
-    Bits,
+    Bits, LANES, UNITS,
     matrix::{Matrix, Shape},
     path::Path,
     product::Rows,
-    row::Chunk,
+    row::{Beside, Chunk},
 };
 use crate::operator::input;
 
@@ -30,8 +30,14 @@ const MOST: i64 = 1 << 24;
 /// `easel.MatMulNBits`.
 pub(crate) struct Linear {
     path: Path,
-    /// The rows of a call in 8 bits. A session's nodes run one after another, so that they share the memory.
-    rows: Arc<Mutex<Vec<Chunk>>>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// The rows of a call in 8 bits, and where it helps sixteen rows side by side. A session's nodes run one after another, so that they share it.
+#[derive(Default)]
+struct Memory {
+    chunks: Vec<Chunk>,
+    beside: Vec<Beside>,
 }
 
 impl Linear {
@@ -41,7 +47,7 @@ impl Linear {
     }
 
     pub(super) fn on(path: Path) -> Self {
-        Self { path, rows: Arc::default() }
+        Self { path, memory: Arc::default() }
     }
 }
 
@@ -72,7 +78,7 @@ impl Operator for Linear {
         // What is optional is held against the shape when it is used, as these are again.
         let (codes, scales) = (codes.try_extract_tensor()?.1, scales.try_extract_tensor()?.1);
         Matrix { shape, codes, scales, zeros: None, bias: None }.check().map_err(ort::Error::new)?;
-        Ok(Node { shape, path: self.path, rows: self.rows.clone() })
+        Ok(Node { shape, path: self.path, memory: self.memory.clone() })
     }
 }
 
@@ -99,7 +105,7 @@ fn shape(context: &KernelContext<'_>) -> Result<Shape, String> {
 pub(crate) struct Node {
     shape: Shape,
     path: Path,
-    rows: Arc<Mutex<Vec<Chunk>>>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 impl Kernel for Node {
@@ -139,17 +145,26 @@ impl Node {
             (0..tasks).for_each(task);
             Ok(())
         };
-        let mut memory = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.len() < count * across {
-            memory.resize(count * across, Chunk::ZERO);
-        }
-        let chunks = Shared(memory.as_mut_ptr());
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Memory { chunks, beside } = &mut *memory;
+        let groups = path.groups(matrix, count);
+        chunks.resize(chunks.len().max(count * across), Chunk::ZERO);
+        beside.resize(beside.len().max(groups * across * UNITS), Beside::ZERO);
+        let shared = Shared(chunks.as_mut_ptr());
         each(count, parallel && count >= ROWS, &|row| {
             // SAFETY: there are so many, and each task has its own.
-            let chunks = unsafe { chunks.part(row * across, across) };
+            let chunks = unsafe { shared.part(row * across, across) };
             path.quantize(bits, &x[row * inputs..][..inputs], chunks);
         })?;
-        let rows = Rows { chunks: &memory[..count * across], across };
+        let chunks = &chunks[..count * across];
+        let shared = Shared(beside.as_mut_ptr());
+        each(groups, parallel && groups > 1, &|group| {
+            // SAFETY: as above.
+            let units = unsafe { shared.part(group * across * UNITS, across * UNITS) };
+            let rows = group * LANES..count.min((group + 1) * LANES);
+            path.lay(&chunks[rows.start * across..rows.end * across], across, units);
+        })?;
+        let rows = Rows { chunks, across, beside: &beside[..groups * across * UNITS] };
         let piece = (TASK / self.shape.row_bytes()).next_multiple_of(LINE);
         let results = Shared(y.as_mut_ptr());
         each(outputs.div_ceil(piece), parallel, &|i| {

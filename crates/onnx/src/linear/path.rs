@@ -4,7 +4,7 @@ use super::{
     Bits, CHUNK, LANES, UNITS,
     matrix::Matrix,
     product::{Machine, OUTPUTS, Put, Rows, multiply},
-    row::{Chunk, quantize},
+    row::{Beside, Chunk, beside, quantize},
 };
 
 /// The instructions that are used.
@@ -19,6 +19,8 @@ enum Instructions {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Tiles,
 }
 
 impl Path {
@@ -31,7 +33,11 @@ impl Path {
         ];
         #[cfg(not(target_arch = "x86_64"))]
         let wide = [None; 2];
-        wide.into_iter().flatten().chain([Instructions::Any]).map(Self)
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        let tiles = super::tiles::are_here().then_some(Instructions::Tiles);
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        let tiles = None;
+        [tiles].into_iter().chain(wide).flatten().chain([Instructions::Any]).map(Self)
     }
 
     /// Writes the chunks of a row of activations.
@@ -44,7 +50,24 @@ impl Path {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => unsafe { super::x86::quantize_avx512(bits, numbers, chunks) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Instructions::Tiles => unsafe { super::x86::quantize_avx512(bits, numbers, chunks) },
         }
+    }
+
+    /// How many groups of sixteen rows are to be laid side by side for a product of so many rows; none: it wants none.
+    pub(super) fn groups(self, matrix: &Matrix<'_>, rows: usize) -> usize {
+        match self.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Instructions::Tiles if matrix.zeros.is_none() && rows >= super::tiles::ROWS => rows.div_ceil(LANES),
+            _ => 0,
+        }
+    }
+
+    /// Lays a group's rows side by side.
+    pub(super) fn lay(self, rows: &[Chunk], across: usize, units: &mut [Beside]) {
+        beside(rows, across, units);
     }
 
     /// Outputs `first` … `last` − 1 of all rows.
@@ -57,6 +80,9 @@ impl Path {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => unsafe { super::x86::multiply_avx512(matrix, rows, outputs, put) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Instructions::Tiles => unsafe { super::x86::multiply_tiles(matrix, rows, outputs, put) },
         }
     }
 }

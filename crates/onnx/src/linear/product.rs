@@ -4,7 +4,11 @@
 //! (weights' scale · activations' scale), added to one of four sums by turns; in the end (first + third) + (second + fourth), and the bias. Whole numbers are exact in any
 //! order, and nothing else has another order anywhere: so all ways give the same bits.
 
-use super::{Bits, CHUNK, LANES, UNITS, matrix::Matrix, row::Chunk};
+use super::{
+    Bits, CHUNK, LANES, UNITS,
+    matrix::Matrix,
+    row::{Beside, Chunk},
+};
 
 /// Rows of the matrix that are computed together.
 pub(super) const OUTPUTS: usize = 4;
@@ -45,6 +49,8 @@ pub(super) trait Machine {
 pub(super) struct Rows<'a> {
     pub(super) chunks: &'a [Chunk],
     pub(super) across: usize,
+    /// The same, sixteen rows side by side; empty where nothing wants it.
+    pub(super) beside: &'a [Beside],
 }
 
 impl<'a> Rows<'a> {

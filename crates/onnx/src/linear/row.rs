@@ -26,6 +26,36 @@ impl Chunk {
     pub(super) const ZERO: Self = Self { codes: [0; CHUNK], corrections: [0; LANES], scales: [0.0; LANES] };
 }
 
+/// A unit of sixteen rows, side by side, as tiles of bytes want it.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Beside {
+    /// Four codes of each row, then the next four.
+    pub(super) codes: [[[i8; 4]; LANES]; UNIT / 4],
+    pub(super) scales: [f32; LANES],
+}
+
+impl Beside {
+    pub(super) const ZERO: Self = Self { codes: [[[0; 4]; LANES]; UNIT / 4], scales: [0.0; LANES] };
+}
+
+/// Puts at most sixteen rows of `across` chunks side by side; those that are missing are zeros.
+pub(super) fn beside(rows: &[Chunk], across: usize, units: &mut [Beside]) {
+    for (unit, to) in units.iter_mut().enumerate() {
+        if rows.len() < LANES * across {
+            *to = Beside::ZERO;
+        }
+        for (lane, row) in rows.chunks_exact(across).enumerate() {
+            let (chunk, u) = (&row[unit / UNITS], unit % UNITS);
+            to.scales[lane] = chunk.scales[4 * u];
+            for (i, codes) in to.codes.iter_mut().enumerate() {
+                let from = i / 4 * CHUNK / 2 + 16 * u + i % 4 * 4;
+                codes[lane].copy_from_slice(&chunk.codes[from..from + 4]);
+            }
+        }
+    }
+}
+
 /// Writes a row's chunks; what the numbers do not fill is zero.
 #[inline(always)]
 pub(super) fn quantize(bits: Bits, numbers: &[f32], chunks: &mut [Chunk]) {

@@ -5,7 +5,7 @@ use super::{
     matrix::{Matrix, Shape},
     path::Path,
     product::Rows,
-    row::{Chunk, codes},
+    row::{Beside, Chunk, codes},
     *,
 };
 use crate::test::Random;
@@ -73,10 +73,15 @@ impl Case {
         for (x, chunks) in self.x.chunks(inputs).zip(chunks.chunks_mut(across)) {
             path.quantize(bits, x, chunks);
         }
+        let each = across * UNITS;
+        let mut beside = vec![Beside::ZERO; path.groups(&self.matrix(), rows) * each];
+        for (chunks, units) in chunks.chunks(LANES * across).zip(beside.chunks_mut(each)) {
+            path.lay(chunks, across, units);
+        }
         let y = vec![std::cell::Cell::new(f32::NAN); rows * outputs];
         for first in (0..outputs).step_by(piece) {
             let some = (first, outputs.min(first + piece));
-            let rows = Rows { chunks: &chunks, across };
+            let rows = Rows { chunks: &chunks, across, beside: &beside };
             path.multiply(&self.matrix(), rows, some, |row, output, numbers: &[f32]| {
                 let y = &y[row * outputs + output..][..numbers.len()];
                 y.iter().zip(numbers).for_each(|(y, number)| y.set(*number));

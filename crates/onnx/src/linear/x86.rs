@@ -46,6 +46,16 @@ pub(super) fn multiply_avx512(matrix: &Matrix<'_>, rows: Rows<'_>, outputs: (usi
     with::<Avx512>(matrix, rows, outputs, put);
 }
 
+/// Rows that lie side by side by tiles, others as without them.
+#[cfg(target_os = "linux")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn multiply_tiles(matrix: &Matrix<'_>, rows: Rows<'_>, outputs: (usize, usize), put: impl Put) {
+    if rows.beside.is_empty() {
+        return multiply_avx512(matrix, rows, outputs, put);
+    }
+    super::tiles::multiply(matrix, rows, outputs, put);
+}
+
 struct Avx512;
 
 impl Machine for Avx512 {
