@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use easel_import::{Family, ImportOptions, Progress};
 use easel_server::serve;
 use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Error, output, progress};
 
@@ -101,11 +102,18 @@ impl From<Weights> for easel_import::Weights {
 impl Import {
     pub(crate) async fn run(self) -> Result<(), Error> {
         let stop = serve::shutdown_signal()?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         let mut import = tokio::task::spawn_blocking({
             let interrupted = interrupted.clone();
             move || self.import(&interrupted)
         });
+        let stop = async {
+            tokio::select! {
+                () = stop => {}
+                _ = hangup.recv() => {}
+            }
+        };
         let ended = tokio::select! {
             ended = &mut import => ended,
             () = stop => {

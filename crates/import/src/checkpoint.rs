@@ -36,7 +36,10 @@ const CONFIG_BYTES: u64 = 16 << 20;
 pub(crate) struct Checkpoint {
     path: PathBuf,
     folder: PathBuf,
+    /// First what was given.
     weights: Vec<Weights>,
+    /// How many those are; of a folder all.
+    given: usize,
     config: Value,
 }
 
@@ -44,12 +47,24 @@ impl Checkpoint {
     /// Looks at what is there; no file of weights is read yet. Of a folder, the configuration is.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         if path.is_file() {
-            let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-            return Ok(Self { path: path.into(), folder, weights: vec![Weights::of(path)?], config: Value::Null });
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+            let given = Weights::of(path)?;
+            // What else is wrong there does not concern the file.
+            let mut others = Weights::all(&folder).unwrap_or_default();
+            others.retain(|other| {
+                !other.files.iter().any(|file| given.files.iter().any(|own| own.file_name() == file.file_name()))
+            });
+            let config = if given.is_hugging_faces() { configuration(&folder)? } else { Value::Null };
+            return Ok(Self { path: path.into(), folder, given: 1, weights: [vec![given], others].concat(), config });
+        }
+        if !path.exists() {
+            let expected = "a file or a folder; nothing is downloaded".into();
+            return Err(Error::File { path: path.into(), expected, found: "none".into() });
         }
         let weights = Weights::all(path)?;
         let config = configuration(path)?;
-        Ok(Self { path: path.into(), folder: path.into(), weights, config })
+        Ok(Self { path: path.into(), folder: path.into(), given: weights.len(), weights, config })
     }
 
     /// What was given.
@@ -67,30 +82,44 @@ impl Checkpoint {
         names.iter().map(|name| self.folder.join(name)).find(|path| path.is_file())
     }
 
-    /// Its parts, read one after another.
+    /// Its parts, read one after another; of a file also those beside it.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Result<Part, Error>> {
         self.weights.iter().map(Part::read)
     }
 
-    /// The first part that has all these keys.
+    /// Without what only lies beside a file.
+    pub(crate) fn given(&self) -> impl Iterator<Item = Result<Part, Error>> {
+        self.weights[..self.given].iter().map(Part::read)
+    }
+
+    /// The part that has all these keys.
     pub(crate) fn part_with(&self, keys: &[&str]) -> Result<Part, Error> {
         let has = |part: &Part| keys.iter().all(|key| part.entries().contains_key(*key));
         self.find(has, || format!("weights with {}", keys.join(", ")))
     }
 
-    /// The first part that is `right`; else the error of one that cannot be read, or that `expected` is not there.
-    pub(crate) fn find(&self, right: impl Fn(&Part) -> bool, expected: impl FnOnce() -> String) -> Result<Part, Error> {
+    /// The part that is `right`: the file that was given, or the only one of its format. Else an error of one that cannot be read, or that `expected` is not there.
+    pub(crate) fn find(&self, right: impl Fn(&Part) -> bool, expected: impl Fn() -> String) -> Result<Part, Error> {
         // What cannot be read may be of no use to the model: a state of its training, for example.
-        let mut failed = None;
-        for part in self.parts() {
-            match part {
-                Ok(part) if right(&part) => return Ok(part),
-                Ok(_) => {}
-                Err(error) => failed = failed.or(Some(error)),
+        let (mut failed, mut found) = (None, None::<Part>);
+        for (i, part) in self.parts().enumerate() {
+            match (part, &found) {
+                (Ok(part), _) if !right(&part) => {}
+                (Ok(part), None) if i < self.given && self.path.is_file() => return Ok(part),
+                (Ok(part), None) => found = Some(part),
+                // The same weights are often there in two formats.
+                (Ok(part), Some(first)) if part.path().extension() != first.path().extension() => {}
+                (Ok(part), Some(first)) => {
+                    let (path, expected) =
+                        (self.path.clone(), format!("one file with {}; give the one that is meant", expected()));
+                    let name = |part: &Part| part.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    return Err(Error::File { path, expected, found: format!("{} and {}", name(first), name(&part)) });
+                }
+                (Err(error), _) => failed = failed.or(Some(error)),
             }
         }
         let none = || Error::File { path: self.path.clone(), expected: expected(), found: "none".into() };
-        Err(failed.unwrap_or_else(none))
+        found.ok_or_else(|| failed.unwrap_or_else(none))
     }
 }
 

@@ -154,7 +154,7 @@ impl Family {
             return Ok(family);
         }
         let (mut failed, mut seen, mut first) = (None, Vec::new(), SIGNS.len());
-        for part in checkpoint.parts() {
+        for part in checkpoint.given() {
             match part {
                 Ok(part) => {
                     first = known(&part).map_or(first, |known| known.min(first));

@@ -151,7 +151,14 @@ fn convert(
         Family::OpenAiDvae | Family::Clip => {
             let known = Family::IMPORTED;
             let expected = format!("a checkpoint of one of the families {}", known.map(|f| f.to_string()).join(", "));
-            Err(Error::File { path: path.into(), expected, found: format!("one of {family}") })
+            Err(Error::File {
+                path: path.into(),
+                expected,
+                found: format!(
+                    "one of {family}, which is given beside a model's{}",
+                    if family == Family::Clip { " (--ranker)" } else { "" }
+                ),
+            })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A package is written into a folder beside its place and moved there when it is whole.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -12,6 +12,8 @@ use crate::Error;
 
 /// Folders of this process's id that may lie about: of other imports at work, or of a killed one (in a container, processes have the same ids again).
 const MAX_LEFT_BEHIND: u32 = 100;
+/// Far more than a manifest has.
+const MANIFEST_BYTES: u64 = 16 << 20;
 
 /// A folder under construction; it is removed unless it is published.
 pub(crate) struct Staging {
@@ -92,9 +94,27 @@ fn may_replace(out: &Path, overwrite: bool) -> Result<(), Error> {
         Err(source) => Err(Error::Io { path: out.into(), source }),
         Ok(true) => Ok(()),
         Ok(false) if !out.join(MANIFEST_FILE).is_file() => fail("an empty folder or a package", "other files"),
-        Ok(false) if !overwrite => fail("nothing yet, or leave to overwrite it", "a package"),
-        Ok(false) => Ok(()),
+        Ok(false) if !overwrite => fail("nothing yet, or --overwrite", "a package"),
+        Ok(false) => match foreign(out)? {
+            Some(name) => fail("a package and nothing else, since all of it is replaced", &name),
+            None => Ok(()),
+        },
     }
+}
+
+/// Something in a package's folder that its manifest does not name.
+fn foreign(out: &Path) -> Result<Option<String>, Error> {
+    let manifest = crate::checkpoint::json(&out.join(MANIFEST_FILE), MANIFEST_BYTES)?;
+    let named =
+        |name: &OsStr| name == MANIFEST_FILE || name.to_str().is_some_and(|name| manifest["files"].get(name).is_some());
+    let io = |source| Error::Io { path: out.into(), source };
+    for entry in fs::read_dir(out).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        if !named(&name) {
+            return Ok(Some(name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -115,9 +135,20 @@ mod tests {
         let [first, second, third] = [false, false, true].map(|overwrite| staged(&out, overwrite));
         first.publish().unwrap();
         let refused = second.publish().unwrap_err().to_string();
-        assert!(refused.contains("nothing yet, or leave to overwrite it"), "{refused}");
+        assert!(refused.contains("nothing yet, or --overwrite"), "{refused}");
         third.publish().unwrap();
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["package"]);
+    }
+
+    #[test]
+    fn what_a_package_does_not_name_is_not_taken_away_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("package");
+        staged(&out, false).publish().unwrap();
+        fs::write(out.join("thesis.tex"), "precious").unwrap();
+        let refused = Staging::new(&out, true).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("expected a package and nothing else") && refused.contains("thesis.tex"), "{refused}");
+        assert_eq!(fs::read(out.join("thesis.tex")).unwrap(), b"precious");
     }
 }

@@ -176,10 +176,15 @@ fn only_a_package_is_ever_replaced_and_only_when_asked() {
     fs::create_dir(&out).unwrap();
     let first = run(from.path(), &out, &options).unwrap();
     let error = run(from.path(), &out, &options).unwrap_err().to_string();
-    assert!(error.ends_with("p: expected nothing yet, or leave to overwrite it, found a package"), "{error}");
+    assert!(error.ends_with("p: expected nothing yet, or --overwrite, found a package"), "{error}");
     fs::write(out.join("stray"), "").unwrap();
+    let error = run(from.path(), &out, &overwrite).unwrap_err().to_string();
+    assert!(
+        error.ends_with("expected a package and nothing else, since all of it is replaced, found stray"),
+        "{error}"
+    );
+    fs::remove_file(out.join("stray")).unwrap();
     assert_eq!(run(from.path(), &out, &overwrite).unwrap().digest(), first.digest());
-    assert!(!out.join("stray").exists());
     fs::remove_file(out.join("manifest.json")).unwrap();
     let error = run(from.path(), &out, &overwrite).unwrap_err().to_string();
     assert!(error.ends_with("p: expected an empty folder or a package, found other files"), "{error}");

@@ -28,7 +28,8 @@ impl Words {
 
     /// The words of `prompt` that are not among them, each once, in order.
     ///
-    /// A word is a run of letters, which may have apostrophes and digits within, or a pictograph; what begins with a digit is a number. A known word
+    /// A word is a run of letters, which may have apostrophes and digits within, or a pictograph; what begins with a digit is a number, and only a word where
+    /// numbers are taught. A known word
     /// with `'s` behind it is known, and so are the parts of a known word with a hyphen.
     pub(crate) fn unknown(&self, prompt: &str) -> Vec<Unknown> {
         let prompt = prompt.to_lowercase().replace(['’', 'ʼ'], "'");
@@ -40,14 +41,20 @@ impl Words {
                 continue;
             }
             for word in whole.split('-').map(|word| word.trim_matches('\'')) {
-                if word.is_empty() || word.starts_with(char::is_numeric) || self.knows(word) || !seen.insert(word) {
+                let number = word.starts_with(char::is_numeric);
+                if word.is_empty() || (number && !self.counts()) || self.knows(word) || !seen.insert(word) {
                     continue;
                 }
-                let nearest = if unknown.len() < NEAREST { spelling::nearest(word, &self.0) } else { None };
+                let nearest = if !number && unknown.len() < NEAREST { spelling::nearest(word, &self.0) } else { None };
                 unknown.push(Unknown { word: word.to_owned(), nearest: nearest.unwrap_or_default().to_owned() });
             }
         }
         unknown
+    }
+
+    /// Whether numbers are among them.
+    fn counts(&self) -> bool {
+        self.0.iter().any(|word| word.chars().all(char::is_numeric))
     }
 
     fn knows(&self, word: &str) -> bool {
@@ -105,6 +112,13 @@ mod tests {
             assert_eq!(unknown(&words, prompt), Vec::<String>::new(), "{prompt:?}");
         }
         assert_eq!(unknown(&words, "a b52, red2"), ["b52", "red2"]);
+    }
+
+    #[test]
+    fn a_number_is_a_word_where_numbers_are_taught() {
+        let words = Words::new("0\n1\n2");
+        assert_eq!(unknown(&words, "1, 207 or 3; dog"), ["207", "3", "dog"]);
+        assert!(words.unknown("207 13").iter().all(|unknown| unknown.nearest.is_empty()));
     }
 
     #[test]

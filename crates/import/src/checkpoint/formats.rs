@@ -130,8 +130,26 @@ fn one_shard_stands_for_all_and_a_file_for_itself() {
         assert_eq!(checkpoint.parts().next().unwrap().unwrap().entries().len(), 2, "{name}");
     }
     let checkpoint = Checkpoint::open(&fixture("nested.pt")).unwrap();
-    assert_eq!((checkpoint.parts().count(), checkpoint.config()), (1, &serde_json::Value::Null));
+    assert_eq!((checkpoint.given().count(), checkpoint.config()), (1, &serde_json::Value::Null));
     assert_eq!(checkpoint.file(&["nowhere", "script.pt"]), Some(fixture("script.pt")));
+}
+
+#[test]
+fn of_two_files_that_would_both_do_one_must_be_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let [nine, ten, safe] = ["epoch_9.pt", "epoch_10.pt", "model.safetensors"].map(|name| dir.path().join(name));
+    fs::copy(fixture("state.pt"), &nine).unwrap();
+    fs::copy(fixture("state.pt"), &ten).unwrap();
+    let found = |path: &Path| Checkpoint::open(path)?.part_with(&["plain", "row"]).map(|part| part.path().to_owned());
+    let error = found(dir.path()).unwrap_err().to_string();
+    let expected =
+        "expected one file with weights with plain, row; give the one that is meant, found epoch_10.pt and epoch_9.pt";
+    assert!(error.ends_with(expected), "{error}");
+    assert_eq!(found(&nine).unwrap(), nine);
+    fs::copy(fixture("shards/safetensors/model-00001-of-00002.safetensors"), &safe).unwrap();
+    assert_eq!(found(&ten).unwrap(), ten);
+    let beside = Checkpoint::open(&ten).unwrap().part_with(&["a.weight"]).unwrap();
+    assert_eq!(beside.path(), safe, "what the file lacks is beside it");
 }
 
 #[test]

@@ -66,6 +66,12 @@ impl Weights {
         Ok(whole.unwrap_or(alone))
     }
 
+    /// Whether `config.json` beside it is its own, by the name.
+    pub(crate) fn is_hugging_faces(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("model.safetensors") || name.starts_with("model-") || name.starts_with("pytorch_model")
+    }
+
     /// The shards that a list names: `{"weight_map": {key: file}}`.
     fn listed(path: &Path) -> Result<Self, Error> {
         let index = super::json(path, INDEX_BYTES)?;
