@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use easel_package::Manifest;
+use easel_package::{CUDA_CONTRACT, Manifest};
 use serde_json::json;
 
 use crate::{Error, output};
@@ -65,6 +65,7 @@ fn text(m: &Manifest, digest: &str) -> String {
         ("tokens", format!("{} × {} of {}", grid.rows, grid.columns, m.codebook)),
         ("captions", format!("{} tokens of {}", m.text.length, m.text.vocabulary)),
         ("attention", format!("{} layers, {} heads of {}", attention.layers, attention.heads, attention.head_width)),
+        ("device", if m.sampler.contract == CUDA_CONTRACT { "CUDA" } else { "CPU" }.to_owned()),
         ("guidance", if m.guidance.is_some() { "yes" } else { "no" }.to_owned()),
         ("encoder", if m.encoder.is_some() { "yes" } else { "no" }.to_owned()),
         ("ranker", m.ranker.as_ref().map_or("no".to_owned(), |r| format!("CLIP, {} wide", r.embedding_width))),

@@ -74,7 +74,7 @@ pub enum Error {
         found: String,
     },
     /// A weight does not fit the precision that was asked for.
-    #[error("{tensor}: {value} does not fit 16-bit floats; import with 32-bit weights")]
+    #[error("{tensor}: {value} does not fit 16-bit floats; import with --weights f32")]
     Precision {
         /// The tensor's key.
         tensor: String,

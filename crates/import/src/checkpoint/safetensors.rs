@@ -18,6 +18,11 @@ const LENGTH: u64 = size_of::<u64>() as u64;
 /// The tensors of the file.
 pub(super) fn read(path: &Path, source: &Arc<Source>) -> Result<BTreeMap<String, Entry>, Error> {
     let (start, metadata) = header(source).map_err(|source| Error::Safetensors { path: path.into(), source })?;
+    let (whole, end) = (source.len(), start + metadata.data_len() as u64);
+    if whole != end {
+        let (expected, found) = (format!("{end} bytes, as its header says"), format!("{whole}"));
+        return Err(Error::File { path: path.into(), expected, found });
+    }
     let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         let wrong = |expected: &str, found: String| Error::Tensor {
             path: path.into(),
@@ -35,7 +40,7 @@ pub(super) fn read(path: &Path, source: &Arc<Source>) -> Result<BTreeMap<String,
     metadata.tensors().into_iter().map(entry).collect()
 }
 
-/// Where the tensors begin, and what they are; they fill the file.
+/// Where the tensors begin, and what they are.
 fn header(source: &Source) -> Result<(u64, Metadata), SafeTensorError> {
     let io = |error: io::Error| SafeTensorError::IoError(error);
     let whole = source.len();
@@ -54,11 +59,7 @@ fn header(source: &Source) -> Result<(u64, Metadata), SafeTensorError> {
     let text = source.bytes(LENGTH, length).map_err(io)?;
     let text = std::str::from_utf8(&text).map_err(SafeTensorError::InvalidHeader)?;
     let metadata: Metadata = serde_json::from_str(text).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
-    let start = LENGTH + length;
-    if metadata.data_len() as u64 != whole - start {
-        return Err(SafeTensorError::MetadataIncompleteBuffer);
-    }
-    Ok((start, metadata))
+    Ok((LENGTH + length, metadata))
 }
 
 fn dtype(stored: Stored) -> Option<Dtype> {
