@@ -184,7 +184,8 @@ fn files_that_are_not_safetensors() {
     let name = "dvae.safetensors";
     let damaged = |change: &dyn Fn(&mut Vec<u8>)| Checkpoint::new().bytes(name, change);
     damaged(&Vec::clear).refused("dvae.safetensors: not a safetensors file: header too small");
-    damaged(&|b| b.truncate(b.len() / 2)).refused("dvae.safetensors: expected 119220 bytes, as its header says, found 59610");
+    damaged(&|b| b.truncate(b.len() / 2))
+        .refused("dvae.safetensors: expected 119220 bytes, as its header says, found 59610");
     damaged(&|b| b[..8].fill(0xff)).refused("dvae.safetensors: not a safetensors file: header too large");
     damaged(&|b| b[8] = b'[').refused("dvae.safetensors: not a safetensors file: invalid JSON in header");
 }
