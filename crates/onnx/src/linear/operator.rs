@@ -12,7 +12,7 @@ use super::{
     matrix::{Matrix, Shape},
     path::Path,
     product::Rows,
-    row::{Beside, Chunk},
+    row::{self, Beside, Chunk},
 };
 use crate::operator::input;
 
@@ -162,7 +162,7 @@ impl Node {
             // SAFETY: as above.
             let units = unsafe { shared.part(group * across * UNITS, across * UNITS) };
             let rows = group * LANES..count.min((group + 1) * LANES);
-            path.lay(&chunks[rows.start * across..rows.end * across], across, units);
+            row::beside(&chunks[rows.start * across..rows.end * across], across, units);
         })?;
         let rows = Rows { chunks, across, beside: &beside[..groups * across * UNITS] };
         let piece = (TASK / self.shape.row_bytes()).next_multiple_of(LINE);

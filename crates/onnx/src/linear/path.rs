@@ -4,7 +4,7 @@ use super::{
     Bits, CHUNK, LANES, UNITS,
     matrix::Matrix,
     product::{Machine, OUTPUTS, Put, Rows, multiply},
-    row::{Beside, Chunk, beside, quantize},
+    row::{Chunk, quantize},
 };
 
 /// The instructions that are used.
@@ -56,18 +56,13 @@ impl Path {
         }
     }
 
-    /// How many groups of sixteen rows are to be laid side by side for a product of so many rows; none: it wants none.
+    /// How many groups of sixteen rows are to be laid side by side ([`super::row::beside`]) for a product of so many rows; none: it wants none.
     pub(super) fn groups(self, matrix: &Matrix<'_>, rows: usize) -> usize {
         match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Instructions::Tiles if matrix.zeros.is_none() && rows >= super::tiles::ROWS => rows.div_ceil(LANES),
             _ => 0,
         }
-    }
-
-    /// Lays a group's rows side by side.
-    pub(super) fn lay(self, rows: &[Chunk], across: usize, units: &mut [Beside]) {
-        beside(rows, across, units);
     }
 
     /// Outputs `first` … `last` − 1 of all rows.

@@ -5,7 +5,7 @@ use super::{
     matrix::{Matrix, Shape},
     path::Path,
     product::Rows,
-    row::{Beside, Chunk, codes},
+    row::{self, Beside, Chunk, codes},
     *,
 };
 use crate::test::Random;
@@ -76,7 +76,7 @@ impl Case {
         let each = across * UNITS;
         let mut beside = vec![Beside::ZERO; path.groups(&self.matrix(), rows) * each];
         for (chunks, units) in chunks.chunks(LANES * across).zip(beside.chunks_mut(each)) {
-            path.lay(chunks, across, units);
+            row::beside(chunks, across, units);
         }
         let y = vec![std::cell::Cell::new(f32::NAN); rows * outputs];
         for first in (0..outputs).step_by(piece) {

@@ -23,7 +23,7 @@ pub(super) const ROWS: usize = 16;
 /// Outputs of a panel.
 const OUTPUTS: usize = LANES;
 
-/// Units that are multiplied before their sums are read: so many tiles of sums.
+/// Units that are multiplied before their sums are read.
 const TOGETHER: usize = 4;
 
 /// A row of activations, and a row of a tile of them, has a register's bytes.
@@ -53,7 +53,7 @@ fn permitted() -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
-/// What a thread's tiles are like: 0 … 3 sums \[16 outputs, 16 rows\], 4 and 5 codes \[16 outputs, 32\], 6 and 7 activations \[32 / 4, 16 rows of 4\].
+/// What a thread's tiles are like: 0 sums \[16 outputs, 16 rows\], 1 codes \[16 outputs, 32\], 2 activations \[32 / 4, 16 rows of 4\].
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -67,8 +67,8 @@ static SHAPES: Shapes = Shapes {
     palette: 1,
     start: 0,
     reserved: [0; 14],
-    bytes: [64, 64, 64, 64, 32, 32, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 8, 8, 0, 0, 0, 0, 0, 0, 0, 0],
+    bytes: [64, 32, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
 /// The thread's tiles while it lives; without, switching to another thread is cheaper.
@@ -228,12 +228,8 @@ fn sums(panel: &[Unit], rows: &[Beside], totals: &mut [[Totals; TOGETHER]; 2], n
 #[inline(always)]
 fn products(panel: &[Unit], rows: &[Beside], unit: usize, totals: &mut [Totals; TOGETHER]) -> usize {
     let count = TOGETHER.min((panel.len() - unit).div_ceil(UNITS));
-    if count == TOGETHER {
-        four(&panel[unit..=unit + 3 * UNITS], &rows[unit..=unit + 3 * UNITS], totals);
-    } else {
-        for i in 0..count {
-            one(&panel[unit + i * UNITS], &rows[unit + i * UNITS], &mut totals[i]);
-        }
+    for i in 0..count {
+        one(&panel[unit + i * UNITS], &rows[unit + i * UNITS], &mut totals[i]);
     }
     count
 }
@@ -252,47 +248,6 @@ fn add(Totals(totals): &Totals, scales: &[f32; OUTPUTS], others: &[f32; LANES], 
     }
 }
 
-/// The sums of four units, of those given the first, fifth, ninth and thirteenth.
-#[inline(always)]
-fn four(codes: &[Unit], rows: &[Beside], totals: &mut [Totals; TOGETHER]) {
-    debug_assert!(codes.len() > 3 * UNITS && rows.len() > 3 * UNITS, "four units");
-    // SAFETY: see the module; the tiles are read of the four units and written to the four arrays of sums.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tileloadd tmm4, [{codes} + {codes_row}]",
-            "tileloadd tmm6, [{rows} + {row}]",
-            "tdpbssd tmm0, tmm4, tmm6",
-            "tilezero tmm1",
-            "tileloadd tmm5, [{codes} + {codes_row} + {codes_step}]",
-            "tileloadd tmm7, [{rows} + {row} + {rows_step}]",
-            "tdpbssd tmm1, tmm5, tmm7",
-            "tilezero tmm2",
-            "tileloadd tmm4, [{codes} + {codes_row} + 2 * {codes_step}]",
-            "tileloadd tmm6, [{rows} + {row} + 2 * {rows_step}]",
-            "tdpbssd tmm2, tmm4, tmm6",
-            "tilezero tmm3",
-            "tileloadd tmm5, [{codes} + {codes_row} + 3 * {codes_step}]",
-            "tileloadd tmm7, [{rows} + {row} + 3 * {rows_step}]",
-            "tdpbssd tmm3, tmm5, tmm7",
-            "tilestored [{totals} + {row}], tmm0",
-            "tilestored [{totals} + {row} + {size}], tmm1",
-            "tilestored [{totals} + {row} + 2 * {size}], tmm2",
-            "tilestored [{totals} + {row} + 3 * {size}], tmm3",
-            codes = in(reg) codes.as_ptr(),
-            rows = in(reg) rows.as_ptr(),
-            totals = in(reg) totals.as_mut_ptr(),
-            codes_row = in(reg) UNIT,
-            row = in(reg) ROW,
-            codes_step = const UNITS * size_of::<Unit>(),
-            rows_step = const UNITS * size_of::<Beside>(),
-            size = const size_of::<Totals>(),
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
 /// The sums of a unit.
 #[inline(always)]
 fn one(codes: &Unit, rows: &Beside, totals: &mut Totals) {
@@ -300,16 +255,16 @@ fn one(codes: &Unit, rows: &Beside, totals: &mut Totals) {
     unsafe {
         asm!(
             "tilezero tmm0",
-            "tileloadd tmm4, [{codes} + {codes_row}]",
-            "tileloadd tmm6, [{rows} + {row}]",
-            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm1, [{codes} + {codes_row}]",
+            "tileloadd tmm2, [{rows} + {row}]",
+            "tdpbssd tmm0, tmm1, tmm2",
             "tilestored [{totals} + {row}], tmm0",
             codes = in(reg) &raw const *codes,
             rows = in(reg) &raw const *rows,
             totals = in(reg) &raw mut *totals,
             codes_row = in(reg) UNIT,
             row = in(reg) ROW,
-            out("tmm0") _, out("tmm4") _, out("tmm6") _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _,
             options(nostack, preserves_flags)
         );
     }
