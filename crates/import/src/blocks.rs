@@ -1,4 +1,4 @@
-//! Matrices in 4 or 8 bits, as ONNX Runtime's `MatMulNBits` takes them: along each row, blocks of numbers that share a scale.
+//! Matrices in 4 or 8 bits: along each row, blocks of numbers that share a scale, of 16 bits (the upper ones of a float).
 
 use crate::tensor::Tensor;
 
@@ -34,7 +34,10 @@ impl Bits {
     }
 }
 
-/// A matrix \[rows, columns\]: number = (code − 2^(bits − 1)) · scale of its block.
+/// Rows of a matrix that lie beside one another in a panel.
+const PANEL: usize = 16;
+
+/// A matrix \[rows, columns\]: number = (code − 2^(bits − 1)) · scale of its block. As ONNX Runtime's `MatMulNBits` takes it.
 pub(crate) struct Blocks {
     /// \[rows, blocks of a row, bytes of a block\]; of two codes in a byte, the first has the lower bits. A row's last block is filled up with zeros.
     pub(crate) codes: Vec<u8>,
@@ -67,18 +70,67 @@ impl Blocks {
         }
         Self { codes, scales, across }
     }
+
+    /// The same as `easel.MatMulPanels` takes it: what a register multiplies at once lies side by side. Of sixteen rows, of block after block the codes of columns 0 … 3
+    /// of each row, then of columns 4 … 7, and so on; in 4 bits those of columns 16 … 31 in the same bytes as those of columns 0 … 15, in the upper half. Then the
+    /// upper 16 bits of the scales, of block after block those of all rows. Rows that there are not are zeros.
+    pub(crate) fn panels(&self, bits: Bits) -> Panels {
+        let (row_bytes, block_bytes) = (self.across * BLOCK * bits.count() / 8, BLOCK * bits.count() / 8);
+        let (count, panel_bytes) = (self.scales.len() / self.across, PANEL * (row_bytes + 2 * self.across));
+        let mut bytes = vec![0; count.div_ceil(PANEL) * panel_bytes];
+        let panels = bytes.chunks_exact_mut(panel_bytes);
+        let rows = self.codes.chunks(PANEL * row_bytes).zip(self.scales.chunks(PANEL * self.across));
+        for (panel, (codes, scales)) in panels.zip(rows) {
+            let (to, scales_to) = panel.split_at_mut(PANEL * row_bytes);
+            for (lane, (codes, scales)) in codes.chunks(row_bytes).zip(scales.chunks(self.across)).enumerate() {
+                for (block, codes) in codes.chunks(block_bytes).enumerate() {
+                    let to = &mut to[block * PANEL * block_bytes..];
+                    for (four, codes) in in_panels(codes, bits).chunks(4).enumerate() {
+                        to[4 * (four * PANEL + lane)..][..4].copy_from_slice(codes);
+                    }
+                }
+                for (block, scale) in scales.iter().enumerate() {
+                    scales_to[2 * (block * PANEL + lane)..][..2].copy_from_slice(&scale.to_le_bytes()[2..]);
+                }
+            }
+        }
+        Panels { bytes, count: count.div_ceil(PANEL), panel_bytes }
+    }
+}
+
+/// A matrix in panels: \[`count`, `panel_bytes`\].
+pub(crate) struct Panels {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) count: usize,
+    pub(crate) panel_bytes: usize,
+}
+
+/// A block's codes in the bytes of its panel: in 4 bits each beside the one that is half a block behind it.
+fn in_panels(codes: &[u8], bits: Bits) -> Vec<u8> {
+    if bits == Bits::Eight {
+        return codes.to_vec();
+    }
+    let code = |i: usize| codes[i / 2] >> (i % 2 * 4) & 15;
+    (0..BLOCK / 2).map(|i| code(i) | code(i + BLOCK / 2) << 4).collect()
+}
+
+/// The upper 16 bits, rounded to the nearest, ties to even.
+fn short(scale: f32) -> f32 {
+    let bits = scale.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
 fn scale(block: &[f32; BLOCK], bits: Bits) -> f32 {
     let furthest = block.iter().fold(0.0_f32, |a, b| if b.abs() > a.abs() { *b } else { a });
     match bits {
-        Bits::Eight => furthest.abs() / bits.range().2,
+        // Rounded up, so that no number is further than the last code.
+        Bits::Eight => f32::from_bits(((furthest.abs() / bits.range().2).to_bits() + 0xffff) & 0xffff_0000),
         Bits::Four => {
             let error = |scale: f32| -> f32 {
                 let whole = rounded(block, scale, bits);
                 block.iter().zip(whole).map(|(number, whole)| (number - whole * scale).powi(2)).sum()
             };
-            let tried = FURTHEST.map(|code| furthest / code).map(|scale| (scale, error(scale)));
+            let tried = FURTHEST.map(|code| short(furthest / code)).map(|scale| (scale, error(scale)));
             tried.into_iter().reduce(|best, next| if next.1 < best.1 { next } else { best }).map_or(0.0, |best| best.0)
         }
     }
@@ -120,7 +172,7 @@ mod tests {
         let random = &mut Random::new(3);
         for (columns, spread) in [(32, 1.0), (160, 0.02), (30, 100.0), (33, 1e-6), (1, 1.0)] {
             let matrix = matrix(7, columns, spread, random);
-            for (bits, steps) in [(Bits::Eight, 0.5001), (Bits::Four, 1.0001)] {
+            for (bits, steps) in [(Bits::Eight, 0.5001), (Bits::Four, 1.02)] {
                 let blocks = Blocks::of(&matrix, bits);
                 let back = numbers(&blocks, bits, columns);
                 let rows = matrix.values.chunks(columns).zip(back.chunks(columns));
@@ -143,6 +195,36 @@ mod tests {
             let wrong = square(&mut matrix.values.iter().zip(&back).map(|(a, b)| a - b));
             let relative = (wrong / square(&mut matrix.values.iter().copied())).sqrt();
             assert!(relative < most && relative > most / 2.0, "{bits:?}: {relative}");
+        }
+    }
+
+    #[test]
+    fn panels_hold_the_same_codes_and_scales() {
+        let random = &mut Random::new(7);
+        for (rows, columns) in [(1, 1), (16, 32), (17, 33), (40, 100)] {
+            let matrix = matrix(rows, columns, 1.0, random);
+            for bits in [Bits::Four, Bits::Eight] {
+                let blocks = Blocks::of(&matrix, bits);
+                let Panels { bytes, count, panel_bytes } = blocks.panels(bits);
+                let (unit, codes) = (64 * bits.count(), 64 * bits.count() * blocks.across);
+                assert_eq!((count, panel_bytes), (rows.div_ceil(16), codes + 32 * blocks.across));
+                assert_eq!(bytes.len(), count * panel_bytes);
+                let back = numbers(&blocks, bits, columns);
+                for (i, number) in back.iter().enumerate() {
+                    let (row, column) = (i / columns, i % columns);
+                    let panel = &bytes[row / 16 * panel_bytes..][..panel_bytes];
+                    let (block, place) = (column / 32, 4 * (row % 16) + column % 4);
+                    let four = column % 32 / 4;
+                    let code = match bits {
+                        Bits::Four => panel[block * unit + four % 4 * 64 + place] >> (four / 4 * 4) & 15,
+                        Bits::Eight => panel[block * unit + four * 64 + place],
+                    };
+                    let scale = &panel[codes + 2 * (16 * block + row % 16)..][..2];
+                    let scale = f32::from_le_bytes([0, 0, scale[0], scale[1]]);
+                    let code = f32::from(i16::from(code) - (1 << (bits.count() - 1)));
+                    assert_eq!((code * scale).to_bits(), number.to_bits(), "{bits:?}: row {row}, column {column}");
+                }
+            }
         }
     }
 

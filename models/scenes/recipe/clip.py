@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image
 
-from .alternatives import alternatives
+from .alternatives import some_alternatives
 from .backgrounds import PLACES, PLAIN
 from .captions import article, caption
 from .drawn import load_drawn
@@ -121,15 +121,6 @@ def preprocess(images, size):
     return (torch.from_numpy(shrink(images, size)).to(DEVICE).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
-def other_scenes(scene, rng, count):
-    """Scenes that differ from the given one in a single attribute: as many of one attribute as there are, then of another."""
-    choices = alternatives(scene)
-    attributes, others = rng.sample(tuple(choices), len(choices)), []
-    for attribute in attributes:
-        others += rng.sample(choices[attribute], min(count - len(others), len(choices[attribute])))
-    return others
-
-
 def build(config, work):
     text = RankerText(work, config["clip"]["context_length"])
     return Clip(config["clip"], text.vocabulary).to(DEVICE), text
@@ -160,6 +151,12 @@ def _moved(images, rng, most=4):
     padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), "edge")
     places = [(rng.randint(0, 2 * most), rng.randint(0, 2 * most)) for _ in images]
     return np.stack([image[top : top + side, left : left + side] for image, (top, left) in zip(padded, places)])
+
+
+def _recoloured(images, rng):
+    """Each picture with its colours exchanged, and some inverted: what is in it can be told by its shape alone."""
+    parts = [image[..., rng.sample(range(3), 3)] if rng.random() < 0.7 else image[..., [rng.randrange(3)] * 3] for image in images]
+    return np.stack([255 - part if rng.random() < 0.4 else part for part in parts])
 
 
 class Painted:
@@ -209,8 +206,8 @@ class Pairs:
         mine, theirs = (_moved(side[chosen], self.rng) for side in self.drawings)
         coded, seen, damaged = self.painted.take(settings["coded"], settings["damaged"])
         rendered, images = next(self.rendered)
-        others = [[self.drawn.pairs[i][1], *other_scenes(self.drawn.pairs[i][0], self.rng, count - 1)] for i in chosen]
-        others += [other_scenes(scene, self.rng, count) for scene in coded + rendered]
+        others = [[self.drawn.pairs[i][1], *some_alternatives(self.drawn.pairs[i][0], self.rng, count - 1)] for i in chosen]
+        others += [some_alternatives(scene, self.rng, count) for scene in coded + rendered]
         scenes = [self.drawn.pairs[i][0] for i in chosen] + coded + rendered
         images = np.concatenate([mine, _moved(seen, self.rng), shrink(images, self.size)])
         return images, np.concatenate([theirs, _moved(damaged, self.rng)]), scenes, others
@@ -236,6 +233,7 @@ ATTRIBUTES = {
     "object": (OBJECTS, 1.0), "material": (("", *MATERIALS), 0.5), "color": (("", *COLORS), 0.3), "texture": (("", *TEXTURES), 0.3),
     "style": (STYLES, 0.3), "panel": (STYLES, 0.2), "background": (("", *("plain:" + color for color in PLAIN), *PLACES), 0.2),
     "count": ((0, *COUNTS), 0.2), "corner": (("", *CORNERS), 0.1), "size": (SIZES, 0.2), "camera": (("", *CAMERAS), 0.2), "light": (("", *LIGHTS), 0.1)}
+SHAPED = ("object", "material", "texture", "style", "panel")  # what can be told whatever the colours
 
 
 class Attributes(nn.Module):
@@ -245,10 +243,10 @@ class Attributes(nn.Module):
         super().__init__()
         self.heads = nn.ModuleDict({name: nn.Linear(embed, len(options)) for name, (options, _) in ATTRIBUTES.items()})
 
-    def forward(self, seen, scenes):
-        """The cross-entropies; of two things each counts half."""
+    def forward(self, seen, scenes, names=tuple(ATTRIBUTES)):
+        """The cross-entropies of the attributes with these names; of two things each counts half."""
         loss = 0.0
-        for name, (options, weight) in ATTRIBUTES.items():
+        for name, (options, weight) in ((name, ATTRIBUTES[name]) for name in names):
             target = torch.zeros(len(scenes), len(options))
             for i, scene in enumerate(scenes):
                 own = [scene] if hasattr(scene, name) else scene.things
@@ -262,7 +260,8 @@ class Losses:
     """Losses of a batch of `Pairs`: contrastive ones, and `Attributes`.
 
     Each picture must find its caption among all captions of the batch and those that differ in one attribute; each caption its
-    picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names.
+    picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names, some
+    with other colours too.
     """
 
     def __init__(self, model, text, settings, size):
@@ -278,14 +277,16 @@ class Losses:
         batch, every = len(scenes), scenes + [other for own in others for other in own]
         captions = [caption(scene, rng) for scene in every]
         tokens = torch.from_numpy(self.text(captions + self.names)).to(DEVICE)
-        seen, said = self.embed(preprocess(np.concatenate([images, worse]), self.size), tokens)
-        told = self.attributes(seen[:batch], scenes)
+        some = rng.sample(range(batch), self.settings["recoloured"])
+        pictures = np.concatenate([images, worse, _recoloured(images[some], rng)])
+        seen, said = self.embed(preprocess(pictures, self.size), tokens)
+        told = self.attributes(seen[:batch], scenes) + self.attributes(seen[-len(some) :], [scenes[i] for i in some], SHAPED)
         logits = F.normalize(seen, dim=-1) @ said.T * self.model.logit_scale.clamp(max=4.6).exp()
         asked = [caption(scene) for scene in every]
         same = torch.tensor([[asked[i] == asked[j] and i != j for j in range(len(every))] for i in range(batch)], device=DEVICE)
-        found = torch.cat([logits[:batch, : len(every)].masked_fill(same, -1e4), logits[batch:, : len(every)]])
-        right, (numbers, hidden) = torch.arange(batch, device=DEVICE), _named(scenes)
-        named = logits[:batch, len(every) :].masked_fill(hidden.to(DEVICE), -1e4)
+        found = torch.cat([logits[:batch, : len(every)].masked_fill(same, -1e4), logits[batch : -len(some), : len(every)]])
+        right, (numbers, hidden) = torch.arange(batch, device=DEVICE), _named(scenes + [scenes[i] for i in some])
+        named = torch.cat([logits[:batch, len(every) :], logits[-len(some) :, len(every) :]]).masked_fill(hidden.to(DEVICE), -1e4)
         return F.cross_entropy(found[:batch], right) + 0.5 * F.cross_entropy(found[:, :batch].T, right) \
             + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told
 
@@ -326,7 +327,7 @@ class Check:
         self.sets, rng = {}, random.Random(10)
         for name, seed, kind in (("seen", 9, sample_train), ("held", 8, sample_held)):
             scenes, captions, images = still(config, 4 * config["check"]["scenes"], seed, kind)
-            self.sets[name] = images, captions, [caption(other_scenes(scene, rng, 1)[0]) for scene in scenes], _named(scenes)
+            self.sets[name] = images, captions, [caption(some_alternatives(scene, rng, 1)[0]) for scene in scenes], _named(scenes)
 
     def __call__(self, model, text, size):
         results = {}

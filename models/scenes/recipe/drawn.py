@@ -5,9 +5,9 @@ import random
 
 import torch
 
-from .alternatives import alternatives
+from .alternatives import some_alternatives
 from .captions import caption
-from .grammar import held_out, sample_train
+from .grammar import SHOWN, held_out, sample_train
 from .training import PRODUCTS
 
 
@@ -23,9 +23,8 @@ class Drawn:
 
 def _pair(rng):
     while True:
-        scene = sample_train(rng)
-        choices = alternatives(scene)
-        other = rng.choice(choices[rng.choice(tuple(choices))])
+        scene = sample_train(rng, SHOWN)
+        other, = some_alternatives(scene, rng, 1)
         if not held_out(other):
             return scene, other
 

@@ -21,6 +21,22 @@ DAYLIGHT = ("at the beach", "on the grass", "in the snow", "in the desert")  # t
 
 
 @dataclass(frozen=True)
+class Shares:
+    """How often a scene has what: weights of the kinds, chances of a colour and of a texture (alone, or of each of several), weight of no style beside 9 of each."""
+    kinds: tuple
+    coloured: float
+    textured: float
+    several_textured: float
+    no_style: int
+
+
+KINDS = ("one", "relation", "count", "composite", "panels")
+ASKED = Shares((46, 22, 10, 12, 10), 0.4, 0.16, 0.08, 55)
+# Training shows oftener what is learnt last, and what must be told from the object itself to be right in an unseen combination.
+SHOWN = Shares((46, 20, 8, 16, 10), 0.5, 0.4, 0.2, 45)
+
+
+@dataclass(frozen=True)
 class Thing:
     name: str
     color: str = ""
@@ -86,11 +102,11 @@ def _thing(rng, name, coloured, textured=0.0, size=""):
     return Thing(name, color, size, rng.choice(TEXTURES) if rng.random() < textured else "")
 
 
-def _one(rng, name):
+def _one(rng, name, shares):
     """One thing: how it is seen, its style or texture, and the light."""
     view = rng.choices(("", "size", "corner", "camera"), (60, 14, 14, 12))[0]
-    style = "" if view == "camera" else rng.choices(STYLES, (55, 9, 9, 9, 9, 9))[0]
-    thing = _thing(rng, name, 0.4, 0 if style else 0.16, rng.choice(("small", "large")) if view == "size" else "")
+    style = "" if view == "camera" else rng.choices(STYLES, (shares.no_style, 9, 9, 9, 9, 9))[0]
+    thing = _thing(rng, name, shares.coloured, 0 if style else shares.textured, rng.choice(("small", "large")) if view == "size" else "")
     fields = {"things": (thing,), "style": style}
     if view == "corner":
         fields["corner"] = rng.choice(CORNERS)
@@ -103,17 +119,17 @@ def _one(rng, name):
     return fields
 
 
-def sample(rng, kind=None):
+def sample(rng, kind=None, shares=ASKED):
     """A random scene of the whole grammar."""
-    kind = kind or rng.choices(("one", "relation", "count", "composite", "panels"), (46, 22, 10, 12, 10))[0]
+    kind = kind or rng.choices(KINDS, shares.kinds)[0]
     name, fields = rng.choice(OBJECTS), {}
     if kind == "one":
-        fields = _one(rng, name)
+        fields = _one(rng, name, shares)
     elif kind == "count":
-        fields = {"count": rng.choice(COUNTS), "things": (_thing(rng, name, 0.4, 0.08),)}
+        fields = {"count": rng.choice(COUNTS), "things": (_thing(rng, name, shares.coloured, shares.several_textured),)}
     elif kind == "relation":
         other = rng.choice([candidate for candidate in OBJECTS if candidate != name])
-        fields = {"things": tuple(_thing(rng, each, 0.4, 0.08) for each in (name, other)), "relation": rng.choice(RELATIONS)}
+        fields = {"things": tuple(_thing(rng, each, shares.coloured, shares.several_textured) for each in (name, other)), "relation": rng.choice(RELATIONS)}
         fields["shift"] = (0, _shift(rng)) if fields["relation"] in ("left", "right") else (_shift(rng), 0)
     elif kind == "panels":
         fields = {"things": (_thing(rng, name, 0.3),), "panel": rng.choice(STYLES[1:])}
@@ -131,9 +147,9 @@ def sample(rng, kind=None):
     return Scene(kind=kind, soft=rng.randrange(4), **fields)
 
 
-def sample_train(rng):
+def sample_train(rng, shares=ASKED):
     """A random scene that may be trained on."""
-    while held_out(scene := sample(rng)):
+    while held_out(scene := sample(rng, shares=shares)):
         pass
     return scene
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .captions import caption
-from .grammar import sample_train
+from .grammar import SHOWN, sample_train
 from .scenes import pixels
 
 
@@ -21,7 +21,7 @@ class Scenes(IterableDataset):
         worker = get_worker_info()
         rng = random.Random(f"{self.seed} {worker.id if worker else 0}")
         while True:
-            scenes = [sample_train(rng) for _ in range(self.batch)]
+            scenes = [sample_train(rng, SHOWN) for _ in range(self.batch)]
             yield self.finish(scenes, [caption(scene, rng) for scene in scenes], pixels(scenes), rng)
 
 

@@ -8,11 +8,11 @@ use ort::{
 };
 
 use super::{
-    Bits, LANES, UNITS,
+    Bits,
     matrix::{Matrix, Shape},
     path::Path,
     product::Rows,
-    row::{self, Beside, Chunk},
+    row::Unit,
 };
 use crate::operator::input;
 
@@ -20,25 +20,19 @@ use crate::operator::input;
 const PARALLEL_FROM: usize = 1 << 18;
 /// Rows from which on they are made into 8 bits on all threads.
 const ROWS: usize = 4;
-/// Bytes of codes of a task, about.
+/// Bytes of panels of a task, about.
 const TASK: usize = 1 << 15;
-/// A cache line of outputs.
-const LINE: usize = 16;
 /// Far from where a size would overflow.
 const MOST: i64 = 1 << 24;
 
-/// `easel.MatMulNBits`.
+/// `easel.MatMulPanels`.
 pub(crate) struct Linear {
     path: Path,
-    memory: Arc<Mutex<Memory>>,
+    memory: Memory,
 }
 
-/// The rows of a call in 8 bits, and where it helps sixteen rows side by side. A session's nodes run one after another, so that they share it.
-#[derive(Default)]
-struct Memory {
-    chunks: Vec<Chunk>,
-    beside: Vec<Beside>,
-}
+/// The rows of a call in 8 bits. A session's nodes run one after another, so that they share it.
+type Memory = Arc<Mutex<Vec<Unit>>>;
 
 impl Linear {
     /// By the best instructions that the machine has.
@@ -47,7 +41,7 @@ impl Linear {
     }
 
     pub(super) fn on(path: Path) -> Self {
-        Self { path, memory: Arc::default() }
+        Self { path, memory: Memory::default() }
     }
 }
 
@@ -55,13 +49,12 @@ impl Operator for Linear {
     type Kernel<'a> = Node;
 
     fn name(&self) -> &str {
-        "MatMulNBits"
+        "MatMulPanels"
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
         let (float, byte) = (TensorElementType::Float32, TensorElementType::Uint8);
-        let required = [float, byte, float].map(OperatorInput::required);
-        required.into_iter().chain([byte, float].map(OperatorInput::optional))
+        [OperatorInput::required(float), OperatorInput::required(byte), OperatorInput::optional(float)]
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -70,64 +63,54 @@ impl Operator for Linear {
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<Node> {
         let shape = shape(context).map_err(ort::Error::new)?;
-        let codes = context.constant_input::<DynTensorValueType>(1);
-        let scales = context.constant_input::<DynTensorValueType>(2);
-        let (Ok(codes), Ok(scales)) = (codes, scales) else {
-            return Err(ort::Error::new("MatMulNBits' codes and scales: expected constants, found values"));
+        let Ok(panels) = context.constant_input::<DynTensorValueType>(1) else {
+            return Err(ort::Error::new("MatMulPanels' panels: expected constants, found values"));
         };
         // What is optional is held against the shape when it is used, as these are again.
-        let (codes, scales) = (codes.try_extract_tensor()?.1, scales.try_extract_tensor()?.1);
-        Matrix { shape, codes, scales, zeros: None, bias: None }.check().map_err(ort::Error::new)?;
+        Matrix { shape, panels: panels.try_extract_tensor()?.1, bias: None }.check().map_err(ort::Error::new)?;
         Ok(Node { shape, path: self.path, memory: self.memory.clone() })
     }
 }
 
 /// What the attributes say.
 fn shape(context: &KernelContext<'_>) -> Result<Shape, String> {
-    let number = |name: &str| context.get::<i64>(name).ok_or(format!("MatMulNBits has no attribute {name}"));
+    let number = |name: &str| context.get::<i64>(name).ok_or(format!("MatMulPanels has no attribute {name}"));
     let size = |name: &str| match number(name)? {
         found @ 1..=MOST => Ok(found as usize),
-        found => Err(format!("MatMulNBits' {name}: expected 1 … {MOST}, found {found}")),
+        found => Err(format!("MatMulPanels' {name}: expected 1 … {MOST}, found {found}")),
     };
     let bits = match number("bits")? {
         4 => Bits::Four,
         8 => Bits::Eight,
-        found => return Err(format!("MatMulNBits' bits: expected 4 or 8, found {found}")),
+        found => return Err(format!("MatMulPanels' bits: expected 4 or 8, found {found}")),
     };
-    let block = match number("block_size")? {
-        found @ (32 | 64 | 128 | 256) => found as usize,
-        found => return Err(format!("MatMulNBits' block_size: expected 32, 64, 128 or 256, found {found}")),
-    };
-    Ok(Shape { inputs: size("K")?, outputs: size("N")?, bits, block })
+    Ok(Shape { inputs: size("K")?, outputs: size("N")?, bits })
 }
 
 /// A node.
 pub(crate) struct Node {
     shape: Shape,
     path: Path,
-    memory: Arc<Mutex<Memory>>,
+    memory: Memory,
 }
 
 impl Kernel for Node {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let Shape { inputs, outputs, .. } = self.shape;
-        let (x, codes, scales) = (input(context, 0)?, input(context, 1)?, input(context, 2)?);
-        let (zeros, bias) = (context.input(3)?, context.input(4)?);
+        let (x, panels, bias) = (input(context, 0)?, input(context, 1)?, context.input(2)?);
         let matrix = Matrix {
             shape: self.shape,
-            codes: codes.try_extract_tensor()?.1,
-            scales: scales.try_extract_tensor()?.1,
-            zeros: zeros.as_ref().map(|zeros| zeros.try_extract_tensor().map(|(_, zeros)| zeros)).transpose()?,
+            panels: panels.try_extract_tensor()?.1,
             bias: bias.as_ref().map(|bias| bias.try_extract_tensor().map(|(_, bias)| bias)).transpose()?,
         };
         let matrix = matrix.check().map_err(ort::Error::new)?;
         let (shape, x) = x.try_extract_tensor::<f32>()?;
         let Some((&width, before)) = shape.split_last().filter(|(width, _)| **width == inputs as i64) else {
-            return Err(ort::Error::new(format!("MatMulNBits' x: expected [..., {inputs}], found {shape:?}")));
+            return Err(ort::Error::new(format!("MatMulPanels' x: expected [..., {inputs}], found {shape:?}")));
         };
         debug_assert_eq!(width as usize, inputs, "it was compared");
         let shape: Vec<i64> = before.iter().copied().chain([outputs as i64]).collect();
-        let mut y = context.output(0, shape)?.ok_or_else(|| ort::Error::new("MatMulNBits has no output"))?;
+        let mut y = context.output(0, shape)?.ok_or_else(|| ort::Error::new("MatMulPanels has no output"))?;
         self.multiply(context, &matrix, x, y.try_extract_tensor_mut::<f32>()?.1)
     }
 }
@@ -136,7 +119,7 @@ impl Node {
     /// `y` \[rows, outputs\] of `x` \[rows, inputs\].
     fn multiply(&self, context: &ComputeContext, matrix: &Matrix<'_>, x: &[f32], y: &mut [f32]) -> ort::Result<()> {
         let Shape { inputs, outputs, bits, .. } = self.shape;
-        let (path, across, count) = (self.path, self.shape.chunks(), x.len() / inputs);
+        let (path, across, count) = (self.path, self.shape.units(), x.len() / inputs);
         let parallel = count * inputs * outputs >= PARALLEL_FROM;
         let each = |tasks: usize, parallel: bool, task: &(dyn Fn(usize) + Sync)| {
             if parallel {
@@ -145,31 +128,22 @@ impl Node {
             (0..tasks).for_each(task);
             Ok(())
         };
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let Memory { chunks, beside } = &mut *memory;
-        let groups = path.groups(matrix, count);
-        chunks.resize(chunks.len().max(count * across), Chunk::ZERO);
-        beside.resize(beside.len().max(groups * across * UNITS), Beside::ZERO);
-        let shared = Shared(chunks.as_mut_ptr());
+        let mut units = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let (room, there) = (path.rows(count) * across, units.len());
+        units.resize(room.max(there), Unit::ZERO);
+        units[count * across..room].fill(Unit::ZERO);
+        let shared = Shared(units.as_mut_ptr());
         each(count, parallel && count >= ROWS, &|row| {
             // SAFETY: there are so many, and each task has its own.
-            let chunks = unsafe { shared.part(row * across, across) };
-            path.quantize(bits, &x[row * inputs..][..inputs], chunks);
+            let units = unsafe { shared.part(row * across, across) };
+            path.quantize(bits, &x[row * inputs..][..inputs], units);
         })?;
-        let chunks = &chunks[..count * across];
-        let shared = Shared(beside.as_mut_ptr());
-        each(groups, parallel && groups > 1, &|group| {
-            // SAFETY: as above.
-            let units = unsafe { shared.part(group * across * UNITS, across * UNITS) };
-            let rows = group * LANES..count.min((group + 1) * LANES);
-            row::beside(&chunks[rows.start * across..rows.end * across], across, units);
-        })?;
-        let rows = Rows { chunks, across, beside: &beside[..groups * across * UNITS] };
-        let piece = (TASK / self.shape.row_bytes()).next_multiple_of(LINE);
+        let rows = Rows { units: &units[..room], across, count };
+        let (panels, piece) = (self.shape.panels(), (TASK / self.shape.panel_bytes()).max(1));
         let results = Shared(y.as_mut_ptr());
-        each(outputs.div_ceil(piece), parallel, &|i| {
-            let (first, last) = (i * piece, outputs.min((i + 1) * piece));
-            path.multiply(matrix, rows, (first, last), |row, output, numbers: &[f32]| {
+        each(panels.div_ceil(piece), parallel, &|i| {
+            let some = (i * piece, panels.min((i + 1) * piece));
+            path.multiply(matrix, rows, some, |row, output, numbers: &[f32]| {
                 // SAFETY: every row has so many outputs, and each task has its own.
                 let place = unsafe { results.part(row * outputs + output, numbers.len()) };
                 place.copy_from_slice(numbers);

@@ -1,66 +1,50 @@
 //! Products of rows of activations with rows of a matrix, in registers of the machine or wherever the compiler puts them.
 //!
-//! Whatever computes it, a number of the result is this: of every unit the sum of the products of codes, less its zero point's part, as a whole number; that times
-//! (weights' scale · activations' scale), added to one of four sums by turns; in the end (first + third) + (second + fourth), and the bias. Whole numbers are exact in any
+//! Whatever computes it, a number of the result is this: of every unit the sum of the products of codes, less its zero point's part, as a whole number; that as a float times
+//! the weights' scale; and that times the activations' scale, added to the sum over the units before it with one rounding; in the end the bias. Whole numbers are exact in any
 //! order, and nothing else has another order anywhere: so all ways give the same bits.
 
 use super::{
-    Bits, CHUNK, LANES, UNITS,
-    matrix::Matrix,
-    row::{Beside, Chunk},
+    Bits, FOURS, OUTPUTS,
+    matrix::{Matrix, Panel},
+    row::Unit,
 };
-
-/// Rows of the matrix that are computed together.
-pub(super) const OUTPUTS: usize = 4;
 
 /// How far ahead of what is read memory is asked for.
 const AHEAD: usize = 4096;
+const LINE: usize = 64;
 
-/// Registers of some kind. One of whole numbers or floats has a lane for each unit of a chunk and each of four outputs: lane 4u + n.
-pub(super) trait Machine {
-    /// Half of the codes of an output's chunk, a byte each.
-    type Codes: Copy;
-    type Ints: Copy;
-    type Floats: Copy;
-
-    /// Of the bytes of a chunk, as `row` places the activations' codes.
-    fn unpack(bits: Bits, bytes: &[u8]) -> [Self::Codes; 2];
-    /// Sums of products: those of a unit somewhere in its four lanes. Of 8 bits they may be of codes less the usual zero point.
-    fn dot(bits: Bits, weights: [Self::Codes; 2], codes: &[i8; CHUNK]) -> Self::Ints;
-    /// `dot` of four outputs, each unit's lanes added up.
-    fn gather(dots: [Self::Ints; OUTPUTS]) -> Self::Ints;
-    /// As if all codes were less the usual zero point.
-    fn centre(bits: Bits, totals: Self::Ints, corrections: &[i32; LANES]) -> Self::Ints;
-    /// As if the codes were less so much more.
-    fn shift(bits: Bits, totals: Self::Ints, zeros: &[i32; LANES], corrections: &[i32; LANES]) -> Self::Ints;
-    fn floats(x: &[f32; LANES]) -> Self::Floats;
-    /// The scales of four outputs.
-    fn scales(scales: [[f32; UNITS]; OUTPUTS]) -> Self::Floats;
-    /// sum + totals · (scales · others), no two of these in one step.
-    fn accumulate(sum: Self::Floats, totals: Self::Ints, scales: Self::Floats, others: &[f32; LANES]) -> Self::Floats;
-    /// The sums over the units.
-    fn finish(sum: Self::Floats) -> [f32; OUTPUTS];
-    /// Asks for memory that will be read soon, if it is there.
-    fn prefetch(address: *const u8);
-}
-
-/// Rows of activations, so many chunks each.
+/// Rows of activations, so many units each.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
-    pub(super) chunks: &'a [Chunk],
+    pub(super) units: &'a [Unit],
     pub(super) across: usize,
-    /// The same, sixteen rows side by side; empty where nothing wants it.
-    pub(super) beside: &'a [Beside],
+    /// How many there are. Behind them there may be more that only fill a tile up.
+    pub(super) count: usize,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn count(&self) -> usize {
-        self.chunks.len() / self.across
+    /// Units of row `i` and all behind it.
+    pub(super) fn from(&self, i: usize) -> &'a [Unit] {
+        &self.units[i * self.across..]
     }
+}
 
-    pub(super) fn row(&self, i: usize) -> &'a [Chunk] {
-        &self.chunks[i * self.across..][..self.across]
-    }
+/// Registers of some kind.
+pub(super) trait Machine {
+    /// Rows that are computed together at most, for their sums and a unit's codes to fit into the registers.
+    const ROWS: usize;
+
+    /// The sums of a panel and the first `ROWS` rows of `rows`, each of `across` units. `ahead` is called before each unit of the panel.
+    fn sums<const BITS: usize, const ROWS: usize>(
+        panel: Panel<'_>,
+        rows: &[Unit],
+        across: usize,
+        ahead: impl Fn(usize),
+    ) -> [[f32; OUTPUTS]; ROWS];
+
+    /// Asks for memory that will be read soon, if it is there.
+    fn prefetch(address: *const u8);
 }
 
 /// Where results go: `put(row, output, numbers)`, some neighbouring outputs of a row.
@@ -68,116 +52,116 @@ pub(super) trait Put: Fn(usize, usize, &[f32]) {}
 
 impl<F: Fn(usize, usize, &[f32])> Put for F {}
 
-/// Outputs `first` … `last` − 1 of all rows.
-///
-/// All rows meet four outputs before the next four, so that the memory is never idle. Arrays are written out, here and in the machines: what is in a closure is
-/// compiled without the machine's instructions where the compiler does not inline it.
+/// All rows by panels `first` … `last` − 1. All rows meet a panel before the next one, so that it is fetched from memory once.
 #[inline(always)]
-pub(super) fn multiply<M: Machine, const BITS: usize>(
+pub(super) fn multiply<M: Machine>(matrix: &Matrix<'_>, rows: Rows<'_>, panels: (usize, usize), put: impl Put) {
+    match matrix.shape.bits {
+        Bits::Four => with_bits::<M, 4>(matrix, rows, panels, put),
+        Bits::Eight => with_bits::<M, 8>(matrix, rows, panels, put),
+    }
+}
+
+#[inline(always)]
+fn with_bits<M: Machine, const BITS: usize>(
     matrix: &Matrix<'_>,
     rows: Rows<'_>,
     (first, last): (usize, usize),
     put: impl Put,
 ) {
-    for output in (first..last).step_by(OUTPUTS) {
+    for panel in first..last {
         let mut row = 0;
-        while row < rows.count() {
-            row += match rows.count() - row {
-                1 => some::<M, BITS, 1>(matrix, rows, row, (output, last), &put),
-                2 => some::<M, BITS, 2>(matrix, rows, row, (output, last), &put),
-                3 => some::<M, BITS, 3>(matrix, rows, row, (output, last), &put),
-                // More than four do not fit into the registers: the matrix's codes are unpacked again.
-                _ => some::<M, BITS, 4>(matrix, rows, row, (output, last), &put),
+        while row < rows.count {
+            row += match M::ROWS.min(rows.count - row) {
+                1 => some::<M, BITS, 1>(matrix, rows, row, panel, &put),
+                2 => some::<M, BITS, 2>(matrix, rows, row, panel, &put),
+                3 => some::<M, BITS, 3>(matrix, rows, row, panel, &put),
+                4 => some::<M, BITS, 4>(matrix, rows, row, panel, &put),
+                5 => some::<M, BITS, 5>(matrix, rows, row, panel, &put),
+                6 => some::<M, BITS, 6>(matrix, rows, row, panel, &put),
+                7 => some::<M, BITS, 7>(matrix, rows, row, panel, &put),
+                _ => some::<M, BITS, 8>(matrix, rows, row, panel, &put),
             };
         }
     }
 }
 
-/// Outputs `output` … `output` + 3 of rows `row` … `row` + ROWS − 1, of the outputs before `last`.
+/// Rows `row` … `row` + ROWS − 1 by a panel.
 #[inline(always)]
 fn some<M: Machine, const BITS: usize, const ROWS: usize>(
     matrix: &Matrix<'_>,
     rows: Rows<'_>,
     row: usize,
-    (output, last): (usize, usize),
+    i: usize,
     put: &impl Put,
 ) -> usize {
-    let mut these: [&[Chunk]; ROWS] = [&[]; ROWS];
-    for i in 0..ROWS {
-        these[i] = rows.row(row + i);
-    }
-    // Where there are not four left, the last is computed again.
-    let at = |i: usize| (output + i).min(last - 1);
-    let sums = sums::<M, BITS, ROWS>(matrix, these, [at(0), at(1), at(2), at(3)]);
-    for i in 0..ROWS {
-        let mut numbers = M::finish(sums[i]);
-        if let Some(bias) = matrix.bias {
-            numbers.iter_mut().zip(&bias[output..last]).for_each(|(number, bias)| *number += bias);
+    let panel = matrix.panel(i);
+    // The first rows ask for what follows: panels lie behind one another, and so do units, each of the same number of bytes.
+    let (start, each) = (panel.codes.as_ptr(), matrix.shape.panel_bytes() / rows.across);
+    let ahead = |unit: usize| {
+        if row == 0 {
+            for line in (unit * each..(unit + 1) * each).step_by(LINE) {
+                M::prefetch(start.wrapping_add(AHEAD + line));
+            }
         }
-        put(row + i, output, &numbers[..OUTPUTS.min(last - output)]);
+    };
+    let sums = M::sums::<BITS, ROWS>(panel, rows.from(row), rows.across, ahead);
+    for (r, mut numbers) in sums.into_iter().enumerate() {
+        finish(matrix, row + r, i, &mut numbers, put);
     }
     ROWS
 }
 
+/// Adds the bias to a row's sums of panel `i`, and puts them where they go.
 #[inline(always)]
-fn sums<M: Machine, const BITS: usize, const ROWS: usize>(
-    matrix: &Matrix<'_>,
-    rows: [&[Chunk]; ROWS],
-    outputs: [usize; OUTPUTS],
-) -> [M::Floats; ROWS] {
-    let bits = if BITS == 4 { Bits::Four } else { Bits::Eight };
-    let bytes = bits.bytes();
-    let [a, b, c, d] = outputs;
-    let (a, b, c, d) = (matrix.codes(a), matrix.codes(b), matrix.codes(c), matrix.codes(d));
-    let (whole, rest) = (a.len() / bytes, a.len() % bytes);
-    // A block may be padded by whole chunks, of which a row has none.
-    let whole = whole.min(rows[0].len());
-    let mut sums = [M::floats(&[0.0; LANES]); ROWS];
-    for chunk in 0..whole {
-        let from = chunk * bytes;
-        let codes = [&a[from..][..bytes], &b[from..][..bytes], &c[from..][..bytes], &d[from..][..bytes]];
-        for codes in codes {
-            M::prefetch(codes.as_ptr().wrapping_add(AHEAD));
-        }
-        add::<M, ROWS>(bits, matrix, codes, (outputs, chunk), rows, &mut sums);
+pub(super) fn finish(matrix: &Matrix<'_>, row: usize, i: usize, numbers: &mut [f32; OUTPUTS], put: &impl Put) {
+    let output = i * OUTPUTS;
+    if let Some(bias) = matrix.bias {
+        numbers.iter_mut().zip(&bias[output..]).for_each(|(number, bias)| *number += bias);
     }
-    if rest > 0 && whole < rows[0].len() {
-        let mut padded = [[0; CHUNK]; OUTPUTS];
-        for (padded, codes) in padded.iter_mut().zip([a, b, c, d]) {
-            padded[..rest].copy_from_slice(&codes[whole * bytes..]);
-        }
-        let [a, b, c, d] = &padded;
-        let codes = [&a[..bytes], &b[..bytes], &c[..bytes], &d[..bytes]];
-        add::<M, ROWS>(bits, matrix, codes, (outputs, whole), rows, &mut sums);
-    }
-    sums
+    put(row, output, &numbers[..OUTPUTS.min(matrix.shape.outputs - output)]);
 }
 
-/// Adds the products of a chunk.
-#[inline(always)]
-fn add<M: Machine, const ROWS: usize>(
-    bits: Bits,
-    matrix: &Matrix<'_>,
-    [a, b, c, d]: [&[u8]; OUTPUTS],
-    (outputs, chunk): ([usize; OUTPUTS], usize),
-    rows: [&[Chunk]; ROWS],
-    sums: &mut [M::Floats; ROWS],
-) {
-    let [a, b, c, d] = [M::unpack(bits, a), M::unpack(bits, b), M::unpack(bits, c), M::unpack(bits, d)];
-    let of = |i: usize| matrix.scales(outputs[i], chunk);
-    let scales = M::scales([of(0), of(1), of(2), of(3)]);
-    let zeros = match matrix.zeros {
-        Some(zeros) => Some(matrix.zeros(zeros, outputs, chunk)),
-        None => None,
-    };
-    for i in 0..ROWS {
-        let row = &rows[i][chunk];
-        let codes = &row.codes;
-        let dots = [M::dot(bits, a, codes), M::dot(bits, b, codes), M::dot(bits, c, codes), M::dot(bits, d, codes)];
-        let mut totals = M::centre(bits, M::gather(dots), &row.corrections);
-        if let Some(zeros) = &zeros {
-            totals = M::shift(bits, totals, zeros, &row.corrections);
+/// No registers.
+pub(super) struct Arrays;
+
+impl Machine for Arrays {
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn sums<const BITS: usize, const ROWS: usize>(
+        panel: Panel<'_>,
+        rows: &[Unit],
+        across: usize,
+        _: impl Fn(usize),
+    ) -> [[f32; OUTPUTS]; ROWS] {
+        let mut sums = [[0.0; OUTPUTS]; ROWS];
+        let bytes = panel.codes.len() / across;
+        for (i, (codes, scales)) in panel.codes.chunks_exact(bytes).zip(panel.scales).enumerate() {
+            let mut weights = [[[0; 4]; OUTPUTS]; FOURS];
+            for (four, weights) in weights.iter_mut().enumerate() {
+                for (weight, code) in weights.as_flattened_mut().iter_mut().zip(&codes[four * 64 % bytes..]) {
+                    *weight = if BITS == 8 { *code } else { *code >> (four / 4 * 4) & 15 };
+                }
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let unit = &rows[r * across + i];
+                for (output, sum) in sums.iter_mut().enumerate() {
+                    let of = |(weights, codes): (&[[u8; 4]; OUTPUTS], &[i8; 4])| -> i32 {
+                        weights[output]
+                            .iter()
+                            .zip(codes)
+                            .map(|(weight, code)| i32::from(*weight) * i32::from(*code))
+                            .sum()
+                    };
+                    let total = unit.correction + weights.iter().zip(&unit.codes).map(of).sum::<i32>();
+                    let scale = f32::from_bits(u32::from(u16::from_le_bytes(scales[output])) << 16);
+                    *sum = (total as f32 * scale).mul_add(unit.scale, *sum);
+                }
+            }
         }
-        sums[i] = M::accumulate(sums[i], totals, scales, &row.scales);
+        sums
     }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8) {}
 }

@@ -1,6 +1,6 @@
 //! A row of activations in 8 bits.
 
-use super::{Bits, CHUNK, LANES, UNIT, UNITS};
+use super::{Bits, FOURS, UNIT};
 
 /// Added to a float and taken away again, it rounds to a whole number, ties to even; the sum's lowest byte is that number in two's complement.
 const ROUND: f32 = 12_582_912.0;
@@ -9,91 +9,43 @@ const INFINITE: u32 = 0x7f80_0000;
 /// The largest code; −128 is not used, so that a code's negative is a code.
 const LARGEST: f32 = 127.0;
 
-/// [`CHUNK`] numbers of a row: number = code · scale of its unit.
-#[derive(Clone, Debug)]
+/// [`UNIT`] numbers of a row: number = code · scale.
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Chunk {
-    /// As the weights' codes come out of their bytes: of 4-bit codes the even numbers of four units, then the odd ones; of those of 8 bits the first halves of four
-    /// units, then the second.
-    pub(super) codes: [i8; CHUNK],
-    /// The sum of a unit's codes times the weights' usual zero point, four times each.
-    pub(super) corrections: [i32; LANES],
-    /// A unit's scale, four times each.
-    pub(super) scales: [f32; LANES],
+pub(super) struct Unit {
+    pub(super) codes: [[i8; 4]; FOURS],
+    pub(super) scale: f32,
+    /// The sum of the codes times the weights' code of zero, negative: what is to be added to products with weights' codes as they are.
+    pub(super) correction: i32,
 }
 
-impl Chunk {
-    pub(super) const ZERO: Self = Self { codes: [0; CHUNK], corrections: [0; LANES], scales: [0.0; LANES] };
+impl Unit {
+    pub(super) const ZERO: Self = Self { codes: [[0; 4]; FOURS], scale: 0.0, correction: 0 };
 }
 
-/// A unit of sixteen rows, side by side, as tiles of bytes want it.
-#[derive(Clone, Debug)]
-#[repr(C, align(64))]
-pub(super) struct Beside {
-    /// Four codes of each row, then the next four.
-    pub(super) codes: [[[i8; 4]; LANES]; UNIT / 4],
-    pub(super) scales: [f32; LANES],
-}
-
-impl Beside {
-    pub(super) const ZERO: Self = Self { codes: [[[0; 4]; LANES]; UNIT / 4], scales: [0.0; LANES] };
-}
-
-/// Puts at most sixteen rows of `across` chunks side by side; those that are missing are zeros.
-pub(super) fn beside(rows: &[Chunk], across: usize, units: &mut [Beside]) {
-    for (unit, to) in units.iter_mut().enumerate() {
-        if rows.len() < LANES * across {
-            *to = Beside::ZERO;
-        }
-        for (lane, row) in rows.chunks_exact(across).enumerate() {
-            let (chunk, u) = (&row[unit / UNITS], unit % UNITS);
-            to.scales[lane] = chunk.scales[4 * u];
-            for (i, codes) in to.codes.iter_mut().enumerate() {
-                let from = i / 4 * CHUNK / 2 + 16 * u + i % 4 * 4;
-                codes[lane].copy_from_slice(&chunk.codes[from..from + 4]);
-            }
-        }
-    }
-}
-
-/// Writes a row's chunks; what the numbers do not fill is zero.
+/// Writes a row's units; what the numbers do not fill is zero.
 #[inline(always)]
-pub(super) fn quantize(bits: Bits, numbers: &[f32], chunks: &mut [Chunk]) {
-    for (numbers, chunk) in numbers.chunks(CHUNK).zip(chunks) {
-        *chunk = Chunk::ZERO;
-        for (u, unit) in numbers.chunks(UNIT).enumerate() {
-            match unit.try_into() {
-                Ok(unit) => quantize_unit(bits, unit, u, chunk),
-                Err(_) => {
-                    let mut padded = [0.0; UNIT];
-                    padded[..unit.len()].copy_from_slice(unit);
-                    quantize_unit(bits, &padded, u, chunk);
-                }
+pub(super) fn quantize(bits: Bits, numbers: &[f32], units: &mut [Unit]) {
+    for (numbers, unit) in numbers.chunks(UNIT).zip(units) {
+        *unit = match numbers.try_into() {
+            Ok(numbers) => quantized(bits, numbers),
+            Err(_) => {
+                let mut padded = [0.0; UNIT];
+                padded[..numbers.len()].copy_from_slice(numbers);
+                quantized(bits, &padded)
             }
-        }
+        };
     }
 }
 
 #[inline(always)]
-fn quantize_unit(bits: Bits, unit: &[f32; UNIT], u: usize, chunk: &mut Chunk) {
-    let (scale, codes) = codes(unit);
-    let (first, second) = chunk.codes.split_at_mut(CHUNK / 2);
-    let (first, second) = (&mut first[UNIT / 2 * u..][..UNIT / 2], &mut second[UNIT / 2 * u..][..UNIT / 2]);
-    match bits {
-        Bits::Four => {
-            for i in 0..UNIT / 2 {
-                (first[i], second[i]) = (codes[2 * i], codes[2 * i + 1]);
-            }
-        }
-        Bits::Eight => {
-            first.copy_from_slice(&codes[..UNIT / 2]);
-            second.copy_from_slice(&codes[UNIT / 2..]);
-        }
-    }
+fn quantized(bits: Bits, numbers: &[f32; UNIT]) -> Unit {
+    let (scale, codes) = codes(numbers);
+    let mut unit = Unit { scale, ..Unit::ZERO };
+    unit.codes.as_flattened_mut().copy_from_slice(&codes);
     let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
-    let same = LANES / UNITS;
-    chunk.corrections[same * u..][..same].fill(sum * bits.zero());
-    chunk.scales[same * u..][..same].fill(scale);
+    unit.correction = -sum * bits.zero();
+    unit
 }
 
 /// The scale of some numbers and their codes. Of numbers one of which is not finite the scale is not a number; the tiniest become zeros.

@@ -8,29 +8,50 @@ use crate::{
     test::protobuf::{bytes, int, number, value},
 };
 
+/// Name, type of the elements, sizes, bytes.
+type Constant = (&'static str, u64, Vec<usize>, Vec<u8>);
+
+fn floats(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
 /// A node as it is written.
 #[derive(Clone)]
 struct Written<'a> {
     case: &'a Case,
     domain: &'static str,
     attributes: Vec<(&'static str, i64)>,
-    /// Whether the codes are an input of the graph.
+    /// Whether the panels are an input of the graph.
     open: bool,
 }
 
 impl<'a> Written<'a> {
     fn new(case: &'a Case) -> Self {
-        let Shape { inputs, outputs, bits, block } = case.shape;
-        let sizes = [("K", inputs), ("N", outputs), ("bits", bits.count()), ("block_size", block)];
+        let Shape { inputs, outputs, bits } = case.shape;
+        let sizes = [("K", inputs), ("N", outputs), ("bits", bits.count())];
         let attributes = sizes.map(|(name, size)| (name, size as i64)).into();
         Self { case, domain: "easel", attributes, open: false }
     }
 
-    /// The same as ONNX Runtime's own operator.
+    /// The same by ONNX Runtime's own operator, `MatMulNBits`.
     fn stock(&self) -> Self {
         let mut stock = Self { domain: "com.microsoft", ..self.clone() };
-        stock.attributes.push(("accuracy_level", 4));
+        stock.attributes.extend([("block_size", UNIT as i64), ("accuracy_level", 4)]);
         stock
+    }
+
+    /// The matrix as that has it.
+    fn stock_constants(&self) -> [Constant; 2] {
+        let Shape { outputs, bits, .. } = self.case.shape;
+        let units = self.case.shape.units();
+        let codes: Vec<u8> = match bits {
+            Bits::Four => self.case.codes.as_chunks::<2>().0.iter().map(|[low, high]| low | high << 4).collect(),
+            Bits::Eight => self.case.codes.clone(),
+        };
+        [
+            ("scales", 1, vec![outputs, units], floats(&self.case.scales)),
+            ("codes", 2, vec![outputs, units, UNIT * bits.count() / 8], codes),
+        ]
     }
 
     fn with(&self, name: &str, value: i64) -> Self {
@@ -41,24 +62,26 @@ impl<'a> Written<'a> {
 
     fn model(&self) -> Vec<u8> {
         let Shape { inputs, outputs, .. } = self.case.shape;
-        let (blocks, own) = (self.case.shape.blocks(), self.domain == "easel");
-        let mut names = vec!["x", "codes", "scales", if self.case.zeros.is_some() { "zeros" } else { "" }];
-        // ONNX Runtime's has an order of the columns before the bias.
-        names.extend((!own).then_some(""));
-        names.push(if self.case.bias.is_some() { "bias" } else { "" });
+        let own = self.domain == "easel";
+        let bias = if self.case.bias.is_some() { "bias" } else { "" };
+        let (op_type, names) = match own {
+            true => ("MatMulPanels", vec!["x", "panels", bias]),
+            // It may have zero points, and an order of the columns, before the bias.
+            false => ("MatMulNBits", vec!["x", "codes", "scales", "", "", bias]),
+        };
         let mut node: Vec<u8> = names.iter().flat_map(|name| bytes(1, name)).collect();
-        node.extend([bytes(2, "y"), bytes(4, "MatMulNBits"), bytes(7, self.domain)].concat());
+        node.extend([bytes(2, "y"), bytes(4, op_type), bytes(7, self.domain)].concat());
         node.extend(self.attributes.iter().flat_map(|(name, value)| int(name, *value)));
         let mut graph = [bytes(1, node), bytes(2, "linear")].concat();
-        let floats = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
-        let row = self.case.shape.row_bytes();
-        let mut constants = vec![("scales", 1, vec![outputs, blocks], floats(&self.case.scales))];
-        match self.open {
-            true => graph.extend(value(11, "codes", 2, &[None, None, None])),
-            false => constants.push(("codes", 2, vec![outputs, blocks, row / blocks], self.case.codes.clone())),
+        let shape = self.case.shape;
+        let mut constants: Vec<Constant> = match own {
+            true => vec![("panels", 2, vec![shape.panels(), shape.panel_bytes()], self.case.panels.clone())],
+            false => self.stock_constants().into(),
+        };
+        if self.open {
+            constants.clear();
+            graph.extend(value(11, "panels", 2, &[None, None]));
         }
-        let zeros = self.case.zeros.as_ref();
-        constants.extend(zeros.map(|zeros| ("zeros", 2, vec![outputs, self.case.shape.zero_bytes()], zeros.clone())));
         constants.extend(self.case.bias.as_ref().map(|bias| ("bias", 1, vec![outputs], floats(bias))));
         for (name, element, dims, raw) in constants {
             let dims: Vec<u8> = dims.iter().flat_map(|n| number(1, *n as u64)).collect();
@@ -93,9 +116,9 @@ fn the_operator_gives_what_the_products_are_on_any_number_of_threads() {
     let random = &mut Random(11);
     for (inputs, outputs) in [(33, 1), (160, 7), (1000, 333), (640, 1030)] {
         for bits in [Bits::Four, Bits::Eight] {
-            let case = Case::random(random, Shape { inputs, outputs, bits, block: 32 }, 40);
+            let case = Case::random(random, Shape { inputs, outputs, bits }, 40);
             let path = Path::here().next().unwrap();
-            let expected = case.run(path, 40, outputs.next_multiple_of(4));
+            let expected = case.run(path, 40, case.shape.panels());
             for threads in [1, 2, 3] {
                 for found in Written::new(&case).run(path, threads, &[40, 1, 2, 7, 33]) {
                     assert!(found == expected[..found.len()], "{:?}, {threads} threads", case.shape);
@@ -105,13 +128,13 @@ fn the_operator_gives_what_the_products_are_on_any_number_of_threads() {
     }
 }
 
-/// ONNX Runtime's activations have a scale for each block of the matrix; in blocks of [`UNIT`] they are the same.
+/// ONNX Runtime's activations have a scale for each block of the matrix as well.
 #[test]
 fn the_operator_gives_what_onnx_runtimes_gives() {
     let random = &mut Random(13);
     for i in 0..40 {
         let bits = [Bits::Four, Bits::Eight][i % 2];
-        let shape = Shape { inputs: 32 * (1 + random.below(9)), outputs: 1 + random.below(70), bits, block: UNIT };
+        let shape = Shape { inputs: 32 * (1 + random.below(9)), outputs: 1 + random.below(70), bits };
         let case = Case::random(random, shape, 6);
         let written = Written::new(&case);
         let path = Path::here().next().unwrap();
@@ -124,22 +147,18 @@ fn the_operator_gives_what_onnx_runtimes_gives() {
 
 #[test]
 fn what_no_such_node_can_be_is_refused() {
-    let case = Case::random(&mut Random(15), Shape { inputs: 64, outputs: 5, bits: Bits::Four, block: 32 }, 1);
+    let case = Case::random(&mut Random(15), Shape { inputs: 64, outputs: 5, bits: Bits::Four }, 1);
     let written = Written::new(&case);
     let refused = |written: &Written<'_>, reason: &str| {
         let error = written.load(Path::here().next().unwrap(), 1).unwrap_err();
         assert!(error.contains(reason), "{error:?}, expected {reason:?}");
     };
-    refused(&written.with("bits", 3), "MatMulNBits' bits: expected 4 or 8, found 3");
-    refused(&written.with("block_size", 16), "MatMulNBits' block_size: expected 32, 64, 128 or 256, found 16");
-    refused(&written.with("K", 0), "MatMulNBits' K: expected 1 … 16777216, found 0");
-    refused(&written.with("N", -1), "MatMulNBits' N: expected 1 … 16777216, found -1");
-    refused(&written.with("N", i64::MAX), "MatMulNBits' N: expected 1 … 16777216");
-    refused(&written.with("K", 1 << 24), "codes: expected 41943040 numbers, found 160");
-    refused(&written.with("bits", 8), "codes: expected 320 numbers, found 160");
+    refused(&written.with("bits", 3), "MatMulPanels' bits: expected 4 or 8, found 3");
+    refused(&written.with("K", 0), "MatMulPanels' K: expected 1 … 16777216, found 0");
+    refused(&written.with("N", -1), "MatMulPanels' N: expected 1 … 16777216, found -1");
+    refused(&written.with("N", i64::MAX), "MatMulPanels' N: expected 1 … 16777216");
+    refused(&written.with("K", 1 << 24), "panels: expected 150994944 bytes, found 576");
+    refused(&written.with("bits", 8), "panels: expected 1088 bytes, found 576");
     refused(&Written { attributes: written.attributes[1..].into(), ..written.clone() }, "has no attribute K");
-    refused(
-        &Written { open: true, ..written.clone() },
-        "MatMulNBits' codes and scales: expected constants, found values",
-    );
+    refused(&Written { open: true, ..written.clone() }, "MatMulPanels' panels: expected constants, found values");
 }
