@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--easel", type=Path, default=Path("target/release/easel"))
     parser.add_argument("--geometry", default="M", help="S, M, L or WIDTHxLAYERS")
     parser.add_argument("--weights", default="q4", help="of Easel's package")
+    parser.add_argument("--kv", default="f32", help="precision of Easel's keys and values: f32 or bf16")
     parser.add_argument("--cache", type=Path, default=Path("target/bench"))
     parser.add_argument("--positions", type=numbers, default=[256, 1279])
     parser.add_argument("--batches", type=numbers, default=[1, 8])
@@ -47,7 +48,7 @@ def easel(told: argparse.Namespace) -> dict:
     """One run of `easel bench engine`."""
     lists = {"positions": told.positions, "batches": told.batches}
     words = [f"--{name}={','.join(map(str, values))}" for name, values in lists.items()]
-    words += [f"--geometry={told.geometry}", f"--weights={told.weights}", f"--cache={told.cache}"]
+    words += [f"--geometry={told.geometry}", f"--weights={told.weights}", f"--kv={told.kv}", f"--cache={told.cache}"]
     words += [f"--steps={told.steps}", f"--threads={told.threads}", "--device=cpu", "--json"]
     return json.loads(subprocess.run([told.easel, "bench", "engine", *words], check=True, stdout=subprocess.PIPE).stdout)
 

@@ -116,6 +116,14 @@ pub(crate) struct Loader<'a> {
     pub(crate) lean: bool,
 }
 
+/// Why ONNX Runtime refuses a graph, and what to do where it has an operator that is not known.
+fn advised(reason: String) -> String {
+    match reason.contains("is not a registered function/op") {
+        true => format!("{reason}; the package is of another version of Easel: import its checkpoint again"),
+        false => reason,
+    }
+}
+
 impl Loader<'_> {
     /// A session of the package's file, and where it runs: `cpu` or `cuda`.
     pub(crate) fn load(&self, package: &Package) -> Result<(Session, &'static str), Error> {
@@ -152,7 +160,7 @@ impl Loader<'_> {
     fn cpu(&self, commit: &Commit<'_>) -> Result<Session, Error> {
         self.builder()
             .and_then(|mut builder| commit(&mut builder))
-            .map_err(|error| Error::Graph { file: self.file.into(), reason: error.to_string() })
+            .map_err(|error| Error::Graph { file: self.file.into(), reason: advised(error.to_string()) })
     }
 
     fn cuda(&self, commit: &Commit<'_>) -> Result<Session, Error> {

@@ -10,7 +10,7 @@
 //! `easel.CrossAttention`: inputs `query`, `slots`, `positions`; output `context`; attributes `layer`, `heads`, `query_heads`, `text_length`, `mask_text_length`,
 //! `scale`. Reads the keys and values of all the text as the mask counts it, which the text encoder has put there.
 //!
-//! `easel.Shift`: see [`shift`]. `easel.MatMulNBits`, which needs no pool: see [`crate::linear`].
+//! `easel.Shift`: see [`shift`]. `easel.MatMulPanels`, which needs no pool: see [`crate::linear`].
 
 mod plan;
 mod rows;

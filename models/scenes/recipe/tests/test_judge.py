@@ -10,15 +10,14 @@ from harness import needs_font
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from recipe.alternatives import alternatives
+from recipe.alternatives import alternatives, some_alternatives
 from recipe.canvas import use
-from recipe.grammar import Scene, Thing, sample, sample_held
+from recipe.grammar import ASKED, KINDS, SHOWN, Scene, Thing, held_out, sample, sample_held, sample_train
 from recipe.judge import judge
 from recipe.scenes import corner, pixels, placements
 
 pytestmark = needs_font
 
-KINDS = ("one", "relation", "count", "composite", "panels")
 SCENES = {
     "texture": Scene("one", (Thing("balloon", "purple", "", "striped"),), background="in the desert"),
     "light": Scene("one", (Thing("house"),), light="lit from the left", shift=(1, 0)),
@@ -41,6 +40,26 @@ def test_a_true_render_is_all_right_and_a_swapped_attribute_is_found(scene):
     for place, attribute in enumerate(choices, 1):
         assert results[attribute][0], attribute
         assert not results[attribute][place], attribute
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_some_alternatives_are_of_as_few_attributes_as_hold_them(scene):
+    choices = alternatives(scene)
+    others = some_alternatives(scene, random.Random(1), 20)
+    assert len(others) == len(set(others)) == min(20, sum(map(len, choices.values())))
+    of_each = [[other for other in others if other in options] for options in choices.values()]
+    assert sum(map(len, of_each)) == len(others)
+    assert sum(0 < len(own) < len(options) for own, options in zip(of_each, choices.values())) <= 1
+
+
+def test_training_shows_textures_oftener_than_captions_ask_for_them_and_nothing_held_out():
+    textured = {}
+    for name, shares in (("asked", ASKED), ("shown", SHOWN)):
+        rng = random.Random(2)
+        scenes = [sample_train(rng, shares) for _ in range(2000)]
+        assert not any(map(held_out, scenes))
+        textured[name] = sum(any(thing.texture for thing in scene.things) for scene in scenes)
+    assert textured["shown"] > 1.5 * textured["asked"] > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,8 @@ use ort::{session::Session, value::TensorRef};
 
 use super::*;
 use crate::{
-    Runtime,
+    Options, Runtime,
+    graph::Loader,
     test::protobuf::{bytes, int, number, value},
 };
 
@@ -161,4 +162,17 @@ fn what_no_such_node_can_be_is_refused() {
     refused(&written.with("bits", 8), "panels: expected 1088 bytes, found 576");
     refused(&Written { attributes: written.attributes[1..].into(), ..written.clone() }, "has no attribute K");
     refused(&Written { open: true, ..written.clone() }, "MatMulPanels' panels: expected constants, found values");
+}
+
+#[test]
+fn a_graph_with_an_operator_of_another_version_says_what_to_do() {
+    let case = Case::random(&mut Random(17), Shape { inputs: 64, outputs: 5, bits: Bits::Four }, 1);
+    let mut model = Written::new(&case).model();
+    let name = model.windows(12).position(|bytes| bytes == b"MatMulPanels").unwrap();
+    model[name..name + 12].copy_from_slice(b"MatMulOthers");
+    let (options, operators) = (Options::default(), Some(domain().unwrap().into()));
+    let loader = Loader { file: "sampler.onnx", options: &options, operators, lean: false };
+    let error = loader.session(&|builder| builder.commit_from_memory(&model)).unwrap_err().to_string();
+    assert!(error.starts_with("sampler.onnx: ") && error.contains("MatMulOthers"), "{error}");
+    assert!(error.ends_with("import its checkpoint again"), "{error}");
 }
