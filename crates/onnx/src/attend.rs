@@ -6,6 +6,10 @@
 //!
 //! Four heads that read the same positions (those of candidates of one caption, of neighbours in a prefill, or with shared keys) read them together: a key
 //! is fetched once for four queries. Each sum is made as it would be alone.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several arrays of registers go by one index, and are only kept in registers where the compiler sees it"
+)]
 
 use crate::vector::{LANES, Lanes, Number, Vector, total};
 
@@ -14,6 +18,10 @@ pub(crate) const TOGETHER: usize = 4;
 
 /// Positions whose values are mixed before the next lanes' are, so that they stay in the nearest cache.
 const TILE: usize = 64;
+
+/// How far ahead of what is read memory is asked for: a reader's keys and values lie behind one another, but on a page after the other.
+const AHEAD: usize = 2048;
+const LINE: usize = 64;
 
 /// Neighbouring places of the text's part of a sequence, or of the image's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,11 +212,12 @@ fn scores<V: Vector, E: Number>(readers: &[Reader<'_, E>], queries: &[Lanes], we
             let span = readers[0].spans[k];
             let keys = &readers[0].planes(span).keys[span.start * groups..][..common * groups];
             let queries = std::array::from_fn(query);
-            for (t, key) in keys.chunks_exact(groups).enumerate() {
-                let sums = dots::<V, E, f32>(key, queries);
-                for (i, sum) in sums.into_iter().enumerate() {
-                    weights[i * stride + done[i] + t] = sum;
-                }
+            let mut rows = weights.chunks_exact_mut(stride).zip(done).map(|(row, done)| &mut row[done..][..common]);
+            let weights = std::array::from_fn(|_| rows.next().unwrap_or_default());
+            match (V::WIDE, groups) {
+                (4.., 4) => scores_of_four::<V, E, 4>(keys, queries, weights),
+                (4.., 2) => scores_of_four::<V, E, 2>(keys, queries, weights),
+                _ => scores_of_four::<V, E, 0>(keys, queries, weights),
             }
         }
         for (i, reader) in readers.iter().enumerate() {
@@ -217,6 +226,7 @@ fn scores<V: Vector, E: Number>(readers: &[Reader<'_, E>], queries: &[Lanes], we
             let weights = &mut weights[i * stride + done[i] + common..][..span.length - common];
             let (fours, rest) = weights.as_chunks_mut::<4>();
             for (sums, keys) in fours.iter_mut().zip(keys.chunks_exact(4 * groups)) {
+                ahead::<V, E>(keys);
                 *sums = dots::<V, f32, E>(query(i), std::array::from_fn(|j| &keys[j * groups..][..groups]));
             }
             let keys = &keys[4 * fours.len() * groups..];
@@ -226,6 +236,47 @@ fn scores<V: Vector, E: Number>(readers: &[Reader<'_, E>], queries: &[Lanes], we
             }
             done[i] += span.length;
         }
+    }
+}
+
+/// Four queries · each of some keys. Queries of `N` groups of lanes stay in registers; none: of any number.
+#[inline(always)]
+fn scores_of_four<V: Vector, E: Number, const N: usize>(
+    keys: &[[E; LANES]],
+    queries: [&[Lanes]; 4],
+    weights: [&mut [f32]; 4],
+) {
+    let groups = queries[0].len();
+    let mut held = [[V::splat(0.0); N]; 4];
+    for i in 0..4 {
+        for n in 0..N {
+            held[i][n] = V::load(&queries[i][n]);
+        }
+    }
+    let [a, b, c, d] = weights;
+    let weights = a.iter_mut().zip(b).zip(c).zip(d);
+    for (key, (((a, b), c), d)) in keys.chunks_exact(groups).zip(weights) {
+        ahead::<V, E>(key);
+        let mut sums = [V::splat(0.0); 4];
+        if N == 0 {
+            [*a, *b, *c, *d] = dots::<V, E, f32>(key, queries);
+            continue;
+        }
+        for n in 0..N {
+            let key = E::load::<V>(&key[n]);
+            for i in 0..4 {
+                sums[i] = sums[i].add(key.mul(held[i][n]));
+            }
+        }
+        [*a, *b, *c, *d] = V::totals(sums);
+    }
+}
+
+/// Asks for what comes behind these numbers.
+#[inline(always)]
+fn ahead<V: Vector, E: Number>(numbers: &[[E; LANES]]) {
+    for line in (0..size_of_val(numbers)).step_by(LINE) {
+        V::prefetch(numbers.as_ptr().wrapping_byte_add(AHEAD + line).cast());
     }
 }
 
@@ -331,21 +382,50 @@ fn mix<V: Vector, E: Number>(
 /// The values of some positions, \[positions, groups\], for four readers.
 #[inline(always)]
 fn mix_four<V: Vector, E: Number>(weights: [&[f32]; 4], values: &[[E; LANES]], sums: &mut [Lanes], groups: usize) {
-    let [a, b, c, d] = weights;
-    for group in 0..groups {
-        let mut mixed: [V; 4] = std::array::from_fn(|i| V::load(&sums[i * groups + group]));
-        let values = values[group..].iter().step_by(groups);
-        for ((((value, a), b), c), d) in values.zip(a).zip(b).zip(c).zip(d) {
-            let value = E::load::<V>(value);
-            mixed[0] = mixed[0].add(V::splat(*a).mul(value));
-            mixed[1] = mixed[1].add(V::splat(*b).mul(value));
-            mixed[2] = mixed[2].add(V::splat(*c).mul(value));
-            mixed[3] = mixed[3].add(V::splat(*d).mul(value));
-        }
-        for (i, mixed) in mixed.into_iter().enumerate() {
-            mixed.store(&mut sums[i * groups + group]);
+    let mut group = 0;
+    while group < groups {
+        group += match (V::WIDE, groups - group) {
+            (4.., 4..) => mix_some_of_four::<V, E, 4>(weights, values, sums, (groups, group)),
+            _ => mix_some_of_four::<V, E, 1>(weights, values, sums, (groups, group)),
+        };
+    }
+}
+
+/// `N` neighbouring groups of lanes of that, from group `group` on.
+#[inline(always)]
+fn mix_some_of_four<V: Vector, E: Number, const N: usize>(
+    weights: [&[f32]; 4],
+    values: &[[E; LANES]],
+    sums: &mut [Lanes],
+    (groups, group): (usize, usize),
+) -> usize {
+    let mut mixed = [[V::splat(0.0); N]; 4];
+    for i in 0..4 {
+        for n in 0..N {
+            mixed[i][n] = V::load(&sums[i * groups + group + n]);
         }
     }
+    let [a, b, c, d] = weights;
+    for ((((values, a), b), c), d) in values.chunks_exact(groups).zip(a).zip(b).zip(c).zip(d) {
+        let values = &values[group..][..N];
+        // The same of the next tile.
+        for value in values {
+            V::prefetch(value.as_ptr().wrapping_byte_add(TILE * groups * size_of::<[E; LANES]>()).cast());
+        }
+        let weights = [*a, *b, *c, *d];
+        for n in 0..N {
+            let value = E::load::<V>(&values[n]);
+            for i in 0..4 {
+                mixed[i][n] = mixed[i][n].add(V::splat(weights[i]).mul(value));
+            }
+        }
+    }
+    for i in 0..4 {
+        for n in 0..N {
+            mixed[i][n].store(&mut sums[i * groups + group + n]);
+        }
+    }
+    N
 }
 
 /// `N` neighbouring groups of lanes of the values of some positions, for one reader; `values` begins with the first of them.
@@ -359,7 +439,8 @@ fn mix_one<V: Vector, E: Number, const N: usize>(
     let mut mixed: [V; N] = std::array::from_fn(|n| V::load(&sums[n]));
     for (weight, values) in weights.iter().zip(values.chunks(groups)) {
         let weight = V::splat(*weight);
-        let values: &[_; N] = values.first_chunk().expect("a row has the groups that are asked for");
+        let values: &[[E; LANES]; N] = values.first_chunk().expect("a row has the groups that are asked for");
+        ahead::<V, E>(values);
         for n in 0..N {
             mixed[n] = mixed[n].add(weight.mul(E::load::<V>(&values[n])));
         }

@@ -45,6 +45,9 @@ impl Number for u16 {
 
 /// [`LANES`] numbers.
 pub(crate) trait Vector: Copy {
+    /// How many times four of them, and as many again to spare, fit into the registers.
+    const WIDE: usize;
+
     fn splat(x: f32) -> Self;
     fn load(x: &Lanes) -> Self;
     /// Of bf16.
@@ -54,9 +57,13 @@ pub(crate) trait Vector: Copy {
     fn mul(self, other: Self) -> Self;
     /// The sum of each one's lanes: halves are added to halves, three times, and the last two to each other.
     fn totals(four: [Self; 4]) -> [f32; 4];
+    /// Asks for memory that will be read soon, if it is there.
+    fn prefetch(address: *const u8);
 }
 
 impl Vector for Lanes {
+    const WIDE: usize = 1;
+
     #[inline(always)]
     fn splat(x: f32) -> Self {
         [x; LANES]
@@ -91,6 +98,9 @@ impl Vector for Lanes {
     fn totals(four: [Self; 4]) -> [f32; 4] {
         four.map(total)
     }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8) {}
 }
 
 /// The sum of the lanes, in the order of [`Vector::totals`].
@@ -134,6 +144,12 @@ pub(crate) mod x86 {
     }
 
     #[inline(always)]
+    fn prefetch(address: *const u8) {
+        // SAFETY: asks for nothing that may not be there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn halves(x: __m256) -> __m128 {
         // SAFETY: see the module.
         unsafe { _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x)) }
@@ -150,6 +166,8 @@ pub(crate) mod x86 {
     }
 
     impl Vector for Avx2 {
+        const WIDE: usize = 1;
+
         #[inline(always)]
         fn splat(x: f32) -> Self {
             // SAFETY: see the module.
@@ -195,12 +213,19 @@ pub(crate) mod x86 {
             let sum = |x: Self| unsafe { _mm256_add_ps(x.0, x.1) };
             totals([sum(a), sum(b), sum(c), sum(d)])
         }
+
+        #[inline(always)]
+        fn prefetch(address: *const u8) {
+            prefetch(address);
+        }
     }
 
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512(__m512);
 
     impl Vector for Avx512 {
+        const WIDE: usize = 4;
+
         #[inline(always)]
         fn splat(x: f32) -> Self {
             // SAFETY: see the module.
@@ -248,6 +273,11 @@ pub(crate) mod x86 {
                 _mm256_add_ps(_mm512_castps512_ps256(x.0), _mm256_castpd_ps(high))
             };
             totals([sum(a), sum(b), sum(c), sum(d)])
+        }
+
+        #[inline(always)]
+        fn prefetch(address: *const u8) {
+            prefetch(address);
         }
     }
 }

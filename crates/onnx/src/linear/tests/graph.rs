@@ -170,8 +170,9 @@ fn a_graph_with_an_operator_of_another_version_says_what_to_do() {
     let mut model = Written::new(&case).model();
     let name = model.windows(12).position(|bytes| bytes == b"MatMulPanels").unwrap();
     model[name..name + 12].copy_from_slice(b"MatMulOthers");
-    let (options, operators) = (Options::default(), Some(domain().unwrap().into()));
-    let loader = Loader { file: "sampler.onnx", options: &options, operators, lean: false };
+    let (runtime, options) = (Runtime::load().unwrap(), Options::default());
+    let operators = Some(domain().unwrap().into());
+    let loader = Loader { runtime: &runtime, file: "sampler.onnx", options: &options, operators, lean: false };
     let error = loader.session(&|builder| builder.commit_from_memory(&model)).unwrap_err().to_string();
     assert!(error.starts_with("sampler.onnx: ") && error.contains("MatMulOthers"), "{error}");
     assert!(error.ends_with("import its checkpoint again"), "{error}");
