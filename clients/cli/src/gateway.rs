@@ -63,6 +63,11 @@ impl Target {
         self.gateway.as_deref().map(str::trim).filter(|url| !url.is_empty()).map(with_scheme)
     }
 
+    /// What a suite of this process is told to keep keys and values in.
+    pub(crate) fn kv(&self) -> Option<String> {
+        self.engine.kv.clone().filter(|_| self.url().is_none())
+    }
+
     /// The address as errors tell it.
     pub(crate) fn address(&self) -> String {
         self.url().unwrap_or_else(|| "this process".to_owned())

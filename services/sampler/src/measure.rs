@@ -135,7 +135,12 @@ pub enum Error {
 /// # Errors
 /// No device or precision is called so.
 pub fn options(device: &str, threads: usize, kv: &str) -> Result<easel_onnx::Options, String> {
-    Ok(easel_onnx::Options { device: device.parse()?, threads, kv: kv.parse()?, ..Default::default() })
+    Ok(easel_onnx::Options {
+        device: device.parse()?,
+        threads,
+        kv: kv.parse().map_err(|error| format!("kv: {error}"))?,
+        ..Default::default()
+    })
 }
 
 /// Measures `package`; `progress` is told in lines for people what comes next.

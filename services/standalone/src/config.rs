@@ -60,6 +60,11 @@ pub struct Engine {
     /// Rows of the sampler's batch: pictures drawn at once, two rows each with guidance; none: the sampler's default
     #[arg(long, env = "EASEL_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
+
+    /// What the sampler's keys and values are stored in: f32, or bf16, which takes half the memory and rounds, so that seeds
+    /// draw other pictures; none: the sampler's default
+    #[arg(long, env = "EASEL_KV", value_name = "PRECISION")]
+    pub kv: Option<String>,
 }
 
 /// Where models run.

@@ -35,9 +35,13 @@ impl Options {
         }
     }
 
-    pub(crate) fn slots(self, config: &Config) -> Self {
-        match config.engine.slots {
-            Some(slots) => self.set("--slots", slots.to_string()),
+    /// What only the sampler has.
+    pub(crate) fn sampler(mut self, config: &Config) -> Self {
+        if let Some(slots) = config.engine.slots {
+            self = self.set("--slots", slots.to_string());
+        }
+        match &config.engine.kv {
+            Some(kv) => self.set("--kv", kv),
             None => self,
         }
     }

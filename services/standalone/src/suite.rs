@@ -107,7 +107,7 @@ impl Suite {
         self.stages.spawn(TOKENIZER, |stop| easel_tokenizer::serve(listener, options, stop), damaged);
 
         let (listener, sampler) = self.listen(SAMPLER).await?;
-        let options = Options::new(SAMPLER).packages(&packages).engine(&config).slots(&config);
+        let options = Options::new(SAMPLER).packages(&packages).engine(&config).sampler(&config);
         let mut options: easel_sampler::Config = options.parse()?;
         (options.package, options.server) = (packages.clone(), config.server.clone());
         let damaged = |error: &_| {

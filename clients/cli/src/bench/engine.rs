@@ -119,7 +119,7 @@ impl Engine {
         };
         let reads = Reads::of(&package, if self.kv == "bf16" { 2 } else { 4 })?;
         let measured = measure::measure(&package, &plan, &mut |line| eprintln!("{line} …"))?;
-        let report = report::Report::new(&package, measured, &reads, plan.own_captions);
+        let report = report::Report::new(&package, measured, &reads, plan.own_captions, self.kv);
         if let Some(path) = &self.out {
             let json = serde_json::to_string_pretty(&report)?;
             std::fs::write(path, json).map_err(|source| Error::Write { path: path.clone(), source })?;

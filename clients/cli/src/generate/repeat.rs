@@ -54,6 +54,7 @@ pub(super) fn command(generate: &Generate, started: &Started) -> String {
     option("--quality", (generate.format == FileFormat::Jpeg).then(|| generate.quality().to_string()));
     option("--package", generate.target.package.clone());
     option("--gateway", generate.target.url());
+    option("--kv", generate.target.kv());
     if !generate.prompt.is_empty() {
         // A caption may begin with a dash.
         let caption = generate.caption();

@@ -1,7 +1,7 @@
 //! Which instructions are used.
 
 use super::{
-    Bits, OUTPUTS,
+    Bits,
     matrix::Matrix,
     product::{Arrays, Put, Rows, multiply},
     row::{Unit, quantize},
@@ -60,7 +60,7 @@ impl Path {
     pub(super) fn rows(self, count: usize) -> usize {
         match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Instructions::Tiles if count >= super::tiles::ROWS => count.next_multiple_of(OUTPUTS),
+            Instructions::Tiles if count >= super::tiles::ROWS => count.next_multiple_of(super::tiles::TOGETHER),
             _ => count,
         }
     }

@@ -22,7 +22,7 @@ use super::{
 pub(super) const ROWS: usize = 16;
 
 /// Rows of a tile.
-const TOGETHER: usize = 16;
+pub(super) const TOGETHER: usize = 16;
 
 /// Units that are multiplied before their sums are read.
 const AT_ONCE: usize = 4;

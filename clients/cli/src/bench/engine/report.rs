@@ -19,6 +19,8 @@ pub(super) struct Report {
     /// Of the weights that every step reads.
     weight_bytes: u64,
     own_captions: bool,
+    /// What keys and values are stored in.
+    kv: String,
     #[serde(flatten)]
     measured: measure::Report,
     roofline: Vec<Roofline>,
@@ -35,7 +37,13 @@ struct Roofline {
 }
 
 impl Report {
-    pub(super) fn new(package: &Package, measured: measure::Report, reads: &Reads, own_captions: bool) -> Self {
+    pub(super) fn new(
+        package: &Package,
+        measured: measure::Report,
+        reads: &Reads,
+        own_captions: bool,
+        kv: String,
+    ) -> Self {
         let manifest = package.manifest();
         let attention = manifest.sampler.attention;
         let roofline = measured.steps.iter().map(|step| {
@@ -52,6 +60,7 @@ impl Report {
             layers: attention.layers,
             weight_bytes: reads.weight_bytes(),
             own_captions,
+            kv,
             roofline: roofline.collect(),
             measured,
         }
