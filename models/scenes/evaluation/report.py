@@ -52,8 +52,8 @@ def _groups(rows):
 
 
 def _attributes(rows):
-    return table(["attribute", "captions", "unseen, one sample", f"unseen, best of {BEST_OF} by CLIP", "seen, one sample", "seen, best by CLIP", "tokenizer alone"], [[
-        name, sum((row.get(group) or {"captions": 0})["captions"] for group in ("held", "seen")),
+    return table(["attribute", "captions, unseen + seen", "unseen, one sample", f"unseen, best of {BEST_OF} by CLIP", "seen, one sample", "seen, best by CLIP", "tokenizer alone"], [[
+        name, " + ".join(str((row.get(group) or {"captions": 0})["captions"]) for group in ("held", "seen")),
         *(percent(row.get(key)) for key in ("held", "held clip", "seen", "seen clip", "ceiling"))] for name, row in rows.items()])
 
 

@@ -214,3 +214,19 @@ fn without_a_gateway_the_suite_runs_in_the_command() {
     json(&at_suite(folder.path(), &[&arguments[..], &["served"]].concat()));
     assert_eq!(pictures(&folder.path().join("alone")), pictures(&folder.path().join("served")));
 }
+
+#[test]
+fn keys_and_values_of_16_bits_are_asked_for_again_and_no_others_are_known() {
+    let folder = tempdir().unwrap();
+    let package = package();
+    let run = |kv: &str| {
+        let arguments =
+            ["generate", "a red car", "--candidates", "1", "--seed", "3", "--json", "--kv", kv, "--package"];
+        easel(folder.path()).args(arguments).arg(&package).output().unwrap()
+    };
+    let command = json(&run("bf16"))["command"].as_str().unwrap().to_owned();
+    assert!(command.contains(" --kv bf16 "), "{command}");
+    let refused = run("fp8");
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("expected f32 or bf16, found \"fp8\""), "{}", stderr(&refused));
+}
