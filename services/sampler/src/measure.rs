@@ -52,6 +52,18 @@ pub struct Plan {
     pub arrivals: Option<Arrivals>,
 }
 
+impl Plan {
+    /// Whether it can be measured with any package.
+    ///
+    /// # Errors
+    /// The first number that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        check_arrivals(self)?;
+        check("batches and pictures", "1 … 4096", self.batches.iter().chain(&self.pictures), 1..=4096)?;
+        check("steps", "1 … 1024", [&self.steps], 1..=1024)
+    }
+}
+
 impl Default for Plan {
     fn default() -> Self {
         Self {
@@ -150,11 +162,9 @@ pub fn options(device: &str, threads: usize, kv: &str) -> Result<easel_onnx::Opt
 pub fn measure(package: &Package, plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Report, Error> {
     let geometry = Geometry::of(package.manifest());
     let positions = positions(plan, geometry)?;
-    check_arrivals(plan)?;
+    plan.check()?;
     let rows = plan.arrivals.map(|arrivals| arrivals.rows);
     let most = plan.batches.iter().chain(&plan.pictures).chain(&rows).copied().max().unwrap_or(1);
-    check("batches and pictures", "1 … 4096", plan.batches.iter().chain(&plan.pictures), 1..=4096)?;
-    check("steps", "1 … 1024", [&plan.steps], 1..=1024)?;
     let threads = match plan.options.threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,

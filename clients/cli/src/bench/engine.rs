@@ -102,11 +102,6 @@ impl Engine {
     }
 
     fn measure(self) -> Result<(), Error> {
-        let package = match (&self.package, &self.geometry) {
-            (Some(folder), _) => Package::open(folder)?,
-            (None, Some(geometry)) => made(geometry, self.grid, self.weights, &self.cache)?,
-            (None, None) => return Err(Error::Usage("a package's folder or --geometry is needed".to_owned())),
-        };
         let plan = Plan {
             options: measure::options(self.device.name(), self.threads, &self.kv).map_err(Error::Usage)?,
             positions: self.positions,
@@ -116,6 +111,12 @@ impl Engine {
             pictures: self.pictures,
             guess_rows: self.guess_rows,
             arrivals: self.arrivals.map(|requests| Arrivals { rows: self.rows, candidates: self.candidates, requests }),
+        };
+        plan.check()?;
+        let package = match (&self.package, &self.geometry) {
+            (Some(folder), _) => Package::open(folder)?,
+            (None, Some(geometry)) => made(geometry, self.grid, self.weights, &self.cache)?,
+            (None, None) => return Err(Error::Usage("a package's folder or --geometry is needed".to_owned())),
         };
         let reads = Reads::of(&package, if self.kv == "bf16" { 2 } else { 4 })?;
         let measured = measure::measure(&package, &plan, &mut |line| eprintln!("{line} …"))?;

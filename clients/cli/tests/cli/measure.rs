@@ -60,7 +60,7 @@ fn random_weights_of_a_geometry_are_made_once() {
     assert!(stderr(&first).contains("importing"), "{}", stderr(&first));
     let report = json(&first);
     check(&report, &[2], &[256, 511, 767, 1023, 1279]);
-    assert_eq!((&report["width"], &report["layers"]), (&64.into(), &2.into()));
+    assert_eq!((&report["width"], &report["layers"], &report["kv"]), (&64.into(), &2.into(), &"f32".into()));
     assert!(folder.path().join("cache/random-64x2-q8/manifest.json").is_file());
     let second = run();
     assert!(!stderr(&second).contains("importing"), "{}", stderr(&second));
@@ -74,4 +74,20 @@ fn something_to_measure_must_be_named() {
     assert_eq!(output.status.code(), Some(2));
     let output = easel(folder.path()).args(["bench", "engine", "--geometry", "huge"]).output().unwrap();
     assert!(stderr(&output).contains("expected S, M, L or WIDTHxLAYERS"), "{}", stderr(&output));
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_before_weights_are_made() {
+    let folder = tempdir().unwrap();
+    for (arguments, expected) in [
+        (["--batches", "0"], "batches and pictures: expected 1 … 4096, found 0"),
+        (["--steps", "2000"], "steps: expected 1 … 1024, found 2000"),
+        (["--kv", "f16"], "kv: expected f32 or bf16, found \"f16\""),
+    ] {
+        let mut command = easel(folder.path());
+        command.args(["bench", "engine", "--geometry", "64x2", "--cache", "cache"]).args(arguments);
+        let output = command.output().unwrap();
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+        assert!(!folder.path().join("cache").exists());
+    }
 }
