@@ -217,7 +217,13 @@ fn scores<V: Vector, E: Number>(readers: &[Reader<'_, E>], queries: &[Lanes], we
             match (V::WIDE, groups) {
                 (4.., 4) => scores_of_four::<V, E, 4>(keys, queries, weights),
                 (4.., 2) => scores_of_four::<V, E, 2>(keys, queries, weights),
-                _ => scores_of_four::<V, E, 0>(keys, queries, weights),
+                _ => {
+                    let [a, b, c, d] = weights;
+                    for (key, (((a, b), c), d)) in keys.chunks_exact(groups).zip(a.iter_mut().zip(b).zip(c).zip(d)) {
+                        ahead::<V, E>(key);
+                        [*a, *b, *c, *d] = dots::<V, E, f32>(key, queries);
+                    }
+                }
             }
         }
         for (i, reader) in readers.iter().enumerate() {
@@ -239,14 +245,13 @@ fn scores<V: Vector, E: Number>(readers: &[Reader<'_, E>], queries: &[Lanes], we
     }
 }
 
-/// Four queries · each of some keys. Queries of `N` groups of lanes stay in registers; none: of any number.
+/// Four queries of `N` groups of lanes, which stay in registers, · each of some keys.
 #[inline(always)]
 fn scores_of_four<V: Vector, E: Number, const N: usize>(
     keys: &[[E; LANES]],
     queries: [&[Lanes]; 4],
     weights: [&mut [f32]; 4],
 ) {
-    let groups = queries[0].len();
     let mut held = [[V::splat(0.0); N]; 4];
     for i in 0..4 {
         for n in 0..N {
@@ -255,13 +260,9 @@ fn scores_of_four<V: Vector, E: Number, const N: usize>(
     }
     let [a, b, c, d] = weights;
     let weights = a.iter_mut().zip(b).zip(c).zip(d);
-    for (key, (((a, b), c), d)) in keys.chunks_exact(groups).zip(weights) {
+    for (key, (((a, b), c), d)) in keys.as_chunks::<N>().0.iter().zip(weights) {
         ahead::<V, E>(key);
         let mut sums = [V::splat(0.0); 4];
-        if N == 0 {
-            [*a, *b, *c, *d] = dots::<V, E, f32>(key, queries);
-            continue;
-        }
         for n in 0..N {
             let key = E::load::<V>(&key[n]);
             for i in 0..4 {

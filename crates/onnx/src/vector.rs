@@ -144,7 +144,7 @@ pub(crate) mod x86 {
     }
 
     #[inline(always)]
-    fn prefetch(address: *const u8) {
+    pub(crate) fn prefetch(address: *const u8) {
         // SAFETY: asks for nothing that may not be there.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }

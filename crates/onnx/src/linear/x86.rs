@@ -9,6 +9,7 @@ use super::{
     product::{Machine, Put, Rows, multiply},
     row::{Unit, quantize},
 };
+use crate::vector::x86::prefetch;
 
 /// Instructions that multiply bytes and add four products to a whole number.
 pub(super) fn has_avx512() -> bool {
@@ -49,12 +50,6 @@ pub(super) fn multiply_tiles(matrix: &Matrix<'_>, rows: Rows<'_>, panels: (usize
         return multiply_avx512(matrix, rows, panels, put);
     }
     super::tiles::multiply(matrix, rows, panels, put);
-}
-
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    // SAFETY: asks for nothing that may not be there.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
 }
 
 /// Four codes as one number.
