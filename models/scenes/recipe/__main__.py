@@ -8,6 +8,7 @@ import torch
 from . import clip, drawn, dvae, export, package, sheet, sweep, text, transformer
 from .canvas import use_config
 from .parallel import launch
+from .training import keep_memory
 
 TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train}
 STAGES = {
@@ -22,6 +23,7 @@ def main():
     parser.add_argument("--package", help="the package whose weights from-package starts from")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()
     torch.manual_seed(0)
     os.makedirs(arguments.work, exist_ok=True)
     with open(arguments.config, "rb") as file:

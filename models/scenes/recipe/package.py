@@ -1,15 +1,18 @@
 """A package's weights as the recipe's own, to go on training from what is shipped.
 
 The importer folds what it can: factors and norms of the autoencoder into its convolutions, rows and columns into one table of positions, digits
-into the codes' embeddings; and what only training needs, the text's head, is not in a package: it is learnt anew. The ranker starts anew too.
+into the codes' embeddings, the ranker's class into its place; and what only training needs, the text's head and what reads attributes from
+pictures, is not in a package: it is learnt anew.
 """
+import json
+import math
 import os
 import shutil
 
 import numpy as np
 import torch
 
-from . import transformer
+from . import clip, transformer
 from .dvae import Dvae
 
 NUMBERS = {1: np.float32, 7: np.int64, 10: np.float16}  # ONNX's TensorProto.DataType
@@ -96,16 +99,31 @@ def _autoencoder(model, tensors):
     return state
 
 
+def _ranker(model, tensors, logit_scale):
+    """The state of a CLIP with the package's weights."""
+    state = model.state_dict()
+    for name in state:
+        if name in tensors:
+            state[name] = tensors[name].mT if tensors[name].ndim == 2 and "resblocks" in name else tensors[name]
+    state["visual.class_embedding"].zero_()
+    state["logit_scale"].fill_(math.log(logit_scale))
+    return state
+
+
 def start(config, work, package):
-    """Write the state from which `transformer` and `decoder` go on; the codes stay as they are."""
+    """Write the state from which `transformer`, `decoder` and `clip` go on; the codes stay as they are."""
     for name in FILES:
         shutil.copy(os.path.join(package, name), work)
-    graphs = {name: read_graph(os.path.join(package, f"{name}.onnx")) for name in ("sampler", "encoder", "decoder")}
+    graphs = {name: read_graph(os.path.join(package, f"{name}.onnx")) for name in ("sampler", "encoder", "decoder", "ranker_image", "ranker_text")}
+    with open(os.path.join(package, "manifest.json")) as file:
+        logit_scale = json.load(file)["ranker"]["logit_scale"]
     state = _autoencoder(Dvae(config["dvae"]), {**graphs["encoder"], **graphs["decoder"]})
     kept = {"step": 0, "seconds": 0.0}
     decoder = {name.removeprefix("decoder."): tensor for name, tensor in state.items() if name.startswith("decoder.")}
     model, _ = transformer.build(config, work)
     torch.save({**kept, "model": state}, os.path.join(work, "codes.pt"))
     torch.save({**kept, "decoder": decoder}, os.path.join(work, "decoder.pt"))
+    ranker = _ranker(clip.build(config, work)[0].cpu(), {**graphs["ranker_image"], **graphs["ranker_text"]}, logit_scale)
+    torch.save({**kept, "model": ranker}, os.path.join(work, "clip.pt"))
     torch.save({**kept, "model": _sampler(model.cpu(), graphs["sampler"])}, os.path.join(work, "transformer.pt"))
     print(f"{package}: what it holds is in {work}", flush=True)

@@ -7,6 +7,7 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
 from .canvas import use_config
+from .training import keep_memory
 
 
 class Replicas:
@@ -53,6 +54,7 @@ class Replicas:
 
 def _worker(rank, stage, config, work, count, store):
     torch.set_num_threads(1)
+    keep_memory()
     torch.manual_seed(rank)
     use_config(config)
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)

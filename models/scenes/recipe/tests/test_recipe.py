@@ -6,6 +6,7 @@ import sys
 import tarfile
 import tomllib
 
+import numpy as np
 import pytest
 import torch
 from easel.v1 import decoder_pb2, decoder_pb2_grpc, ranker_pb2, ranker_pb2_grpc, sampler_pb2, sampler_pb2_grpc, types_pb2
@@ -16,7 +17,7 @@ from harness import CONFIG, easel, needs_font, read_tensors, reports, rows, run,
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import recipe.package
-from recipe import dvae, transformer
+from recipe import clip, dvae, transformer
 
 pytestmark = needs_font
 
@@ -104,6 +105,21 @@ def test_training_goes_on_from_a_package(work, package, tmp_path):
     codes = torch.arange(128).view(2, 8, 8) % 200
     painted = [dvae.load_codes(config, each).decoder(codes) for each in (work, tmp_path)]
     assert torch.allclose(*painted, atol=1e-3)
+    size = config["clip"]["image_size"]
+    pictures = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    rankings = [clip.scores(*clip.load(config, each), pictures, ["a red car", "two green frogs"], size) for each in (work, tmp_path)]
+    assert torch.allclose(*rankings, atol=1e-3)
+    assert torch.isclose(*(clip.load(config, each)[0].logit_scale for each in (work, tmp_path)), atol=1e-3)
+
+
+def test_spoilt_tokens_are_changed_only_where_the_pictures_differ():
+    torch.manual_seed(0)
+    codes, others = torch.randint(0, 256, (2, 64, 36)).unbind()
+    others[:, ::2] = codes[:, ::2]
+    spoilt = clip._spoilt(codes, others, (6, 6), [4, 8, 8])
+    assert torch.equal(spoilt[:, ::2], codes[:, ::2]) and ((spoilt >= 0) & (spoilt < 256)).all()
+    taken = (spoilt == others)[:, 1::2].float().mean(1)
+    assert (spoilt != codes).any(1).all() and taken.min() < 0.3 and taken.max() > 0.6
 
 
 def test_all_stages_are_run_within_a_time_and_what_is_there_is_packed(work, tmp_path):
