@@ -2,7 +2,7 @@
 from dataclasses import replace
 
 from .backgrounds import PLACES, PLAIN
-from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MADE, MATERIALS, RELATIONS, SIZES, STYLES, held_out, with_thing
+from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MADE, MATERIALS, RELATIONS, SIZES, STYLES, with_thing
 from .sprites import COLORS, OBJECTS, TEXTURES
 
 
@@ -25,15 +25,6 @@ def some_alternatives(scene, rng, count):
         if len(chosen) == count:
             break
     return chosen
-
-
-def trained_alternative(scene, rng):
-    """A scene that differs in a single attribute and may be trained on, if one is found soon; else the scene itself."""
-    for _ in range(20):
-        other, = some_alternatives(scene, rng, 1)
-        if not held_out(other):
-            return other
-    return scene
 
 
 def _choices(scene):

@@ -1,9 +1,9 @@
 """The ranker: a small CLIP (Radford et al. 2021) with the names and shapes of OpenAI's `model.py`.
 
 Beside the other captions of a batch, each picture is compared with captions that differ in a single attribute and with the bare
-names of all objects, and each caption with a spoilt copy of its picture; and the picture's attributes are read from its embedding. Part of
-the pictures are seen through the autoencoder, and part are the sampler's own, with its mistakes: what it drew for a caption must suit that
-caption better than what it drew for one that differs in a single attribute, and less well than the true picture.
+names of all objects, and each caption with a damaged copy of its picture; and the picture's attributes are read from its embedding. Part of the pictures are seen through the autoencoder,
+and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
+one that differs in a single attribute.
 """
 import os
 import random
@@ -14,13 +14,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image
 
-from .alternatives import some_alternatives, trained_alternative
+from .alternatives import some_alternatives
 from .backgrounds import PLACES, PLAIN
 from .captions import article, caption
 from .drawn import load_drawn
 from .dvae import load_codes
 from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MATERIALS, SIZES, STYLES, sample_held, sample_train
-from .scenes import pixels
 from .sprites import COLORS, OBJECTS, TEXTURES
 from .stream import batches, still
 from .text import RankerText
@@ -139,23 +138,11 @@ def scores(model, text, images, captions, size):
         return model.encode_image(preprocess(images, size)) @ model.encode_text(torch.from_numpy(text(captions)).to(DEVICE)).T
 
 
-def _spoilt(codes, others, grid, levels):
-    """A picture's tokens as a sampler spoils them: where they differ from those of a picture of something else, some are that picture's, on one side or
-    here and there, and some digits are off by one. Codes [n, cells] of both; `levels` are those of the digits."""
-    count, cells = codes.shape
-    apart, place = codes != others, torch.arange(cells)
-    angle = torch.rand(count, 1) * 2 * torch.pi
-    order = place % grid[1] * angle.cos() + place // grid[1] * angle.sin()
-    order = torch.where(torch.rand(count, 1) < 0.5, order, torch.rand(count, cells)).to(codes.device).masked_fill(~apart, torch.inf)
-    share = (torch.rand(count, 1) * 0.6 + 0.1).to(codes.device)
-    spoilt = torch.where(apart & (order.argsort(1).argsort(1) < 1 + share * apart.sum(1, keepdim=True)), others, codes)
-    off, base = apart & (torch.rand(count, cells) < torch.rand(count, 1) * 0.5).to(codes.device), 1
-    for level in levels:
-        digit = spoilt // base % level
-        moved = (digit + torch.randint_like(digit, -1, 2)).clamp(0, level - 1)
-        spoilt = spoilt + torch.where(off, (moved - digit) * base, 0)
-        base *= level
-    return spoilt
+def _damage(codes, codebook):
+    """Some of a picture's tokens replaced by those of its neighbour in the batch, or by any."""
+    share = torch.rand(len(codes), 1, device=codes.device) * 0.4 + 0.1
+    foreign = torch.where(torch.rand(len(codes), 1, device=codes.device) < 0.5, codes.roll(1, 0), torch.randint_like(codes, codebook))
+    return torch.where(torch.rand(codes.shape, device=codes.device) < share, foreign, codes)
 
 
 def _moved(images, rng, most=4):
@@ -173,14 +160,13 @@ def _recoloured(images, rng):
 
 
 class Painted:
-    """Scenes seen through the autoencoder, whole and with spoilt tokens: a store that grows, since painting takes longer than looking."""
+    """Scenes seen through the autoencoder, whole and with damaged tokens: a store that grows, since painting takes longer than looking."""
 
     def __init__(self, config, work, seed):
         self.settings, self.grid, self.size = config["clip"]["train"], config["transformer"]["grid"], config["clip"]["image_size"]
-        self.levels = config["dvae"]["quantizer"]["levels"]
         self.dvae, self.rng = load_codes(config, work), random.Random(f"painted {seed}")
         self.fresh = batches(config, self.settings["fresh"], f"painted {seed}", _with_scenes)
-        self.scenes, self.whole, self.spoilt = [], [], []
+        self.scenes, self.whole, self.damaged = [], [], []
         while len(self.scenes) < self.settings["store"]:
             self.grow()
 
@@ -188,22 +174,18 @@ class Painted:
         """Tokens [n, cells] → pictures uint8 [n, size, size, 3], as the ranker sees them."""
         return np.concatenate([shrink(self.dvae.decode(part, self.grid), self.size) for part in tokens.to(DEVICE).split(32)])
 
-    def through(self, scenes):
-        """The pictures of scenes, through the autoencoder."""
-        return np.concatenate([self.paint(self.dvae.encode(pixels(scenes[i : i + 32]))) for i in range(0, len(scenes), 32)])
-
     def grow(self):
         scenes, images = next(self.fresh)
-        codes, others = self.dvae.encode(images), self.dvae.encode(pixels([trained_alternative(scene, self.rng) for scene in scenes]))
-        seen = self.paint(torch.cat([codes, _spoilt(codes, others, self.grid, self.levels)]))
+        codes = self.dvae.encode(images)
+        seen = self.paint(torch.cat([codes, _damage(codes, self.dvae.quantizer.size)]))
         self.scenes += scenes
         self.whole += list(seen[: len(scenes)])
-        self.spoilt += list(seen[len(scenes) :])
+        self.damaged += list(seen[len(scenes) :])
 
-    def take(self, count, spoilt):
-        """Scenes, their pictures, and spoilt pictures of the first ones."""
+    def take(self, count, damaged):
+        """Scenes, their pictures, and damaged pictures of the first ones."""
         chosen = [self.rng.randrange(len(self.scenes)) for _ in range(count)]
-        return [self.scenes[i] for i in chosen], np.stack([self.whole[i] for i in chosen]), np.stack([self.spoilt[i] for i in chosen[:spoilt]])
+        return [self.scenes[i] for i in chosen], np.stack([self.whole[i] for i in chosen]), np.stack([self.damaged[i] for i in chosen[:damaged]])
 
 
 class Pairs:
@@ -212,28 +194,23 @@ class Pairs:
     def __init__(self, config, work, seed):
         self.settings, self.size, self.rng = config["clip"]["train"], config["clip"]["image_size"], random.Random(seed)
         self.painted = Painted(config, work, seed)
-        rendered = self.settings["batch"] - self.settings["drawn"] - self.settings["true"] - self.settings["coded"]
+        rendered = self.settings["batch"] - self.settings["drawn"] - self.settings["coded"]
         self.rendered, self.drawn = batches(config, rendered, seed, _with_scenes), load_drawn(work)
         self.drawings = [self.painted.paint(side) for side in self.drawn.tokens]
-        self.truths = self.painted.through([scene for scene, _ in self.drawn.pairs])
 
     def __next__(self):
-        """(pictures; pictures that suit the first scenes less; scenes; for each some that differ in one attribute)
-
-        The first are `drawn` pictures of the sampler's, then the `true` pictures of the first of these scenes.
-        """
+        """(pictures; pictures that suit the first scenes less; scenes; for each some that differ in one attribute)"""
         settings, count = self.settings, self.settings["alternatives"]
         self.painted.grow()
         chosen = [self.rng.randrange(len(self.drawn)) for _ in range(settings["drawn"])]
-        true = chosen[: settings["true"]]
-        mine, theirs, truths = (_moved(side, self.rng) for side in (self.drawings[0][chosen], self.drawings[1][chosen], self.truths[true]))
-        coded, seen, spoilt = self.painted.take(settings["coded"], settings["spoilt"])
+        mine, theirs = (_moved(side[chosen], self.rng) for side in self.drawings)
+        coded, seen, damaged = self.painted.take(settings["coded"], settings["damaged"])
         rendered, images = next(self.rendered)
-        again = [self.drawn.pairs[i][0] for i in true] + coded + rendered
         others = [[self.drawn.pairs[i][1], *some_alternatives(self.drawn.pairs[i][0], self.rng, count - 1)] for i in chosen]
-        others += [some_alternatives(scene, self.rng, count) for scene in again]
-        images = np.concatenate([mine, truths, _moved(seen, self.rng), shrink(images, self.size)])
-        return images, np.concatenate([theirs, _moved(spoilt, self.rng)]), [self.drawn.pairs[i][0] for i in chosen] + again, others
+        others += [some_alternatives(scene, self.rng, count) for scene in coded + rendered]
+        scenes = [self.drawn.pairs[i][0] for i in chosen] + coded + rendered
+        images = np.concatenate([mine, _moved(seen, self.rng), shrink(images, self.size)])
+        return images, np.concatenate([theirs, _moved(damaged, self.rng)]), scenes, others
 
 
 def _with_scenes(scenes, captions, images, rng):
@@ -283,8 +260,8 @@ class Losses:
     """Losses of a batch of `Pairs`: contrastive ones, and `Attributes`.
 
     Each picture must find its caption among all captions of the batch and those that differ in one attribute; each caption its
-    picture among all pictures, with those that suit it less and those that the sampler drew for it; and each picture of objects the
-    name of one among all their names, some with other colours too.
+    picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names, some
+    with other colours too.
     """
 
     def __init__(self, model, text, settings, size):
@@ -307,15 +284,12 @@ class Losses:
         if some:
             told = told + self.attributes(seen[-len(some) :], [scenes[i] for i in some], SHAPED)
         logits = F.normalize(seen, dim=-1) @ said.T * self.model.logit_scale.clamp(max=4.6).exp()
-        asked, drawn = [caption(scene) for scene in every], self.settings["drawn"]
-        same = torch.tensor([[asked[i] == asked[j] and i != j for j in range(len(every))] for i in range(batch)])
-        too_good = same[:, :batch].clone()
-        too_good[:drawn, drawn:] = False  # a true picture is better than one that was drawn for the same caption
-        found = logits[:batch, : len(every)].masked_fill(same.to(DEVICE), -1e4)
-        found_by = torch.cat([logits[:batch, :batch].masked_fill(too_good.to(DEVICE), -1e4), logits[batch : len(images) + len(worse), :batch]]).T
+        asked = [caption(scene) for scene in every]
+        same = torch.tensor([[asked[i] == asked[j] and i != j for j in range(len(every))] for i in range(batch)], device=DEVICE)
+        found = torch.cat([logits[:batch, : len(every)].masked_fill(same, -1e4), logits[batch : batch + len(worse), : len(every)]])
         right, (numbers, hidden) = torch.arange(batch, device=DEVICE), _named(scenes + [scenes[i] for i in some])
-        named = torch.cat([logits[:batch, len(every) :], logits[len(images) + len(worse) :, len(every) :]]).masked_fill(hidden.to(DEVICE), -1e4)
-        return F.cross_entropy(found, right) + self.settings["pictures"] * F.cross_entropy(found_by, right) \
+        named = torch.cat([logits[:batch, len(every) :], logits[batch + len(worse) :, len(every) :]]).masked_fill(hidden.to(DEVICE), -1e4)
+        return F.cross_entropy(found[:batch], right) + 0.5 * F.cross_entropy(found[:, :batch].T, right) \
             + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told
 
 
