@@ -1,4 +1,4 @@
-"""Pictures of captions: candidates of every caption, judged."""
+"""Pictures of captions: candidates of every caption, judged; and of some without guidance, as Ramesh et al. 2021 sample."""
 from dataclasses import asdict
 from itertools import zip_longest
 
@@ -32,22 +32,38 @@ def _so_far(store):
         print(f"  {group}: " + "  ".join(f"{name} {100 * value['mean']:.0f} %" for name, value in known.items()), flush=True)
 
 
+# What the paper's sampling has none of.
+UNGUIDED = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance_scale": 1.0}
+
+
+def _draw(service, store, name, case, count, **sampling):
+    """Draw and judge a caption that has fewer candidates yet."""
+    kept = store.read(name)
+    if kept and len(kept["candidates"]) >= count:
+        return
+    images, scores, started = service.draw(case.caption, count, case.seed, **sampling)
+    # One row of pictures: lossless, and small enough to keep.
+    Image.fromarray(np.concatenate(images, 1)).save(store.path(name + ".webp"), lossless=True, quality=0)
+    store.write(name, {
+        "group": case.group, "index": case.index, "form": case.form, "kind": case.scene.kind, "caption": case.caption,
+        "scene": asdict(case.scene), "held_out": held_out(case.scene), "seed": case.seed,
+        "unknown_words": list(started.unknown_words), "candidates": scores, "judged": lists(judge(images, case.scene))})
+
+
+def run_unguided(service, store, options):
+    """The captions of the curve over N, drawn without guidance."""
+    cases = sets.captions("held", options.curve)
+    for done, case in enumerate(cases, 1):
+        _draw(service, store, f"unguided/{case.name}", case, options.many, **UNGUIDED)
+        print(f"unguided {done}/{len(cases)}  {case.caption}", flush=True)
+
+
 def run(service, store, options):
     """Draw and judge every caption that has not been drawn yet."""
     cases = _pairs(options)
     for done, case in enumerate(cases, 1):
         count = options.many if case.group == "held" and case.index < options.curve else options.candidates
-        name = f"captions/{case.name}"
-        kept = store.read(name)
-        if kept and len(kept["candidates"]) >= count:
-            continue
-        images, scores, started = service.draw(case.caption, count, case.seed)
-        # One row of pictures: lossless, and small enough to keep.
-        Image.fromarray(np.concatenate(images, 1)).save(store.path(name + ".webp"), lossless=True, quality=0)
-        store.write(name, {
-            "group": case.group, "index": case.index, "form": case.form, "kind": case.scene.kind, "caption": case.caption,
-            "scene": asdict(case.scene), "held_out": held_out(case.scene), "seed": case.seed,
-            "unknown_words": list(started.unknown_words), "candidates": scores, "judged": lists(judge(images, case.scene))})
+        _draw(service, store, f"captions/{case.name}", case, count)
         print(f"captions {done}/{len(cases)}  {case.caption}", flush=True)
         if done % 20 == 0:
             _so_far(store)

@@ -17,7 +17,7 @@ PICTURES = "evaluation/figures"
 SHOWN = 32
 # The last result that each part writes.
 NEEDED = {
-    "captions": "captions/seen-0000", "ceiling": "judge", "classification": "classification", "completion": "styles/4", "commands": "commands/time"}
+    "captions": "captions/seen-0000", "unguided": "unguided/held-0000", "ceiling": "judge", "classification": "classification", "completion": "styles/4", "commands": "commands/time"}
 TEXT = os.path.join(os.path.dirname(__file__), "EVALUATION.template.md")
 
 
@@ -96,7 +96,7 @@ def fill(numbers):
         "settings": ", ".join(f"{name.replace('_', '-')} {round(value, 4)}" for name, value in package["defaults"].items()),
         "groups": _groups(numbers["groups"]), "attributes": _attributes(numbers["attributes"]),
         "kinds": _breakdown(numbers["kinds"], "kind", ceiling and ceiling["kinds"]), "reasons": _breakdown(numbers["reasons"], "held-out combination"),
-        "curve": _curve(numbers["curve"]), "curve_captions": numbers["curve"]["captions"],
+        "curve": _curve(numbers["curve"]), "unguided": _curve(numbers["unguided"]), "curve_captions": numbers["curve"]["captions"],
         "ceiling": table(["", "all right"], [
             ["true renders", percent(ceiling["true"])], ["through encoder and decoder", percent(ceiling["round trip"])],
             ["the same, lower half alone, place and background too", percent(ceiling["lower half"])]]),

@@ -75,10 +75,10 @@ class Service:
         own = self.package.defaults
         return {name: getattr(own, name) for name in ("temperature", "top_k", "top_p", "guidance_scale")}
 
-    def draw(self, caption, candidates, seed, image=None, keep_rows=None):
-        """A drawing's candidates in their order: pictures uint8 [n, h, w, 3], and the scores of each."""
+    def draw(self, caption, candidates, seed, image=None, keep_rows=None, **sampling):
+        """A drawing's candidates in their order: pictures uint8 [n, h, w, 3], and the scores of each; `sampling` instead of the defaults."""
         drawing = self.client.draw(
-            caption, candidates=candidates, seed=seed, previews=0, format=easel.IMAGE_FORMAT_RAW, image=image, keep_rows=keep_rows)
+            caption, candidates=candidates, seed=seed, previews=0, format=easel.IMAGE_FORMAT_RAW, image=image, keep_rows=keep_rows, **sampling)
         pictures = sorted(drawing.pictures, key=lambda picture: picture.candidate)
         scores = [{"clip": each.clip_score, "likelihood": each.log_likelihood, **_unconditional(each)} for each in pictures]
         return np.stack([_pixels(each.image.data, each.image) for each in pictures]), scores, drawing.started

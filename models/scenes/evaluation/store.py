@@ -23,9 +23,10 @@ class Store:
 
     def write(self, name, value):
         path = self.path(name + ".json")
-        with open(path + ".new", "w") as file:
+        new = f"{path}.{os.getpid()}.new"  # parts may run side by side
+        with open(new, "w") as file:
             json.dump(value, file, ensure_ascii=False)
-        os.replace(path + ".new", path)
+        os.replace(new, path)
 
     def all(self, group):
         """Every result under a folder, by name."""
