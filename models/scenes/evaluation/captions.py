@@ -37,10 +37,10 @@ UNGUIDED = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance_scale": 1.0}
 
 
 def _draw(service, store, name, case, count, **sampling):
-    """Draw and judge a caption that has fewer candidates yet."""
+    """Draw and judge a caption, unless as many candidates of it are there: whether it was drawn."""
     kept = store.read(name)
     if kept and len(kept["candidates"]) >= count:
-        return
+        return False
     images, scores, started = service.draw(case.caption, count, case.seed, **sampling)
     # One row of pictures: lossless, and small enough to keep.
     Image.fromarray(np.concatenate(images, 1)).save(store.path(name + ".webp"), lossless=True, quality=0)
@@ -48,14 +48,15 @@ def _draw(service, store, name, case, count, **sampling):
         "group": case.group, "index": case.index, "form": case.form, "kind": case.scene.kind, "caption": case.caption,
         "scene": asdict(case.scene), "held_out": held_out(case.scene), "seed": case.seed,
         "unknown_words": list(started.unknown_words), "candidates": scores, "judged": lists(judge(images, case.scene))})
+    return True
 
 
 def run_unguided(service, store, options):
     """The captions of the curve over N, drawn without guidance."""
     cases = sets.captions("held", options.curve)
     for done, case in enumerate(cases, 1):
-        _draw(service, store, f"unguided/{case.name}", case, options.many, **UNGUIDED)
-        print(f"unguided {done}/{len(cases)}  {case.caption}", flush=True)
+        if _draw(service, store, f"unguided/{case.name}", case, options.many, **UNGUIDED):
+            print(f"unguided {done}/{len(cases)}  {case.caption}", flush=True)
 
 
 def run(service, store, options):
@@ -63,7 +64,8 @@ def run(service, store, options):
     cases = _pairs(options)
     for done, case in enumerate(cases, 1):
         count = options.many if case.group == "held" and case.index < options.curve else options.candidates
-        _draw(service, store, f"captions/{case.name}", case, count)
+        if not _draw(service, store, f"captions/{case.name}", case, count):
+            continue
         print(f"captions {done}/{len(cases)}  {case.caption}", flush=True)
         if done % 20 == 0:
             _so_far(store)

@@ -15,9 +15,10 @@ from .summary import BEST_OF, summarise
 
 PICTURES = "evaluation/figures"
 SHOWN = 32
-# The last result that each part writes.
+# A result of each part, without which it was not run.
 NEEDED = {
-    "captions": "captions/seen-0000", "unguided": "unguided/held-0000", "ceiling": "judge", "classification": "classification", "completion": "styles/4", "commands": "commands/time"}
+    "captions": "captions/seen-0000", "unguided": "unguided/held-0000", "ceiling": "judge", "classification": "classification",
+    "completion": "styles/4", "commands": "commands/time"}
 TEXT = os.path.join(os.path.dirname(__file__), "EVALUATION.template.md")
 
 

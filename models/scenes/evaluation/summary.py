@@ -132,7 +132,8 @@ def summarise(store, most):
     return {
         "package": store.read("package"), "groups": groups(records), "attributes": attributes(records, rendered),
         "kinds": _by(records, lambda record: [f"{record['group']} {record['kind']}"]), "reasons": _by(held, lambda record: set(record["held_out"])),
-        "curve": curve(records, most), "unguided": curve(store.all("unguided"), most), "ceiling": ceiling(rendered) if rendered else None, "judge": checks(checked) if checked else None,
+        "curve": curve(records, most), "unguided": curve(store.all("unguided"), most),
+        "ceiling": ceiling(rendered) if rendered else None, "judge": checks(checked) if checked else None,
         "completion": halves(store.all("completion")), "style": halves(store.all("style")),
         "classification": classification(classified) if classified else None,
         "avocado": {name: float(np.mean(right)) for name, right in {**avocado, "all": np.array(list(avocado.values())).all(0)}.items()} if avocado else None,

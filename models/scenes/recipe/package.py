@@ -72,12 +72,18 @@ def read_graph(path):
     return {name: tensor.float() for name, tensor in tensors.items() if name and tensor.is_floating_point()}
 
 
-def _sampler(model, tensors):
-    """The state of a transformer with the package's weights."""
+def _taken(model, tensors, layers):
+    """The state of a model with those tensors that a package has under the same names; it keeps the matrices of `layers` transposed."""
     state = model.state_dict()
     for name in state:
         if name in tensors:
-            state[name] = tensors[name].mT if tensors[name].ndim == 2 and name.startswith("layers.") else tensors[name]
+            state[name] = tensors[name].mT if tensors[name].ndim == 2 and layers in name else tensors[name]
+    return state
+
+
+def _sampler(model, tensors):
+    """The state of a transformer with the package's weights."""
+    state = _taken(model, tensors, "layers.")
     text, places = tensors["position"].split([model.text, len(model.places())])
     places = places.view(*model.grid, -1)
     state["text_position.weight"], state["code_embedding.weight"] = text, tensors["image_embedding.weight"]
@@ -101,10 +107,7 @@ def _autoencoder(model, tensors):
 
 def _ranker(model, tensors, logit_scale):
     """The state of a CLIP with the package's weights."""
-    state = model.state_dict()
-    for name in state:
-        if name in tensors:
-            state[name] = tensors[name].mT if tensors[name].ndim == 2 and "resblocks" in name else tensors[name]
+    state = _taken(model, tensors, "resblocks.")
     state["visual.class_embedding"].zero_()
     state["logit_scale"].fill_(math.log(logit_scale))
     return state
