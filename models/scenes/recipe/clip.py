@@ -3,7 +3,7 @@
 Beside the other captions of a batch, each picture is compared with captions that differ in a single attribute and with the bare
 names of all objects, and each caption with a damaged copy of its picture; and the picture's attributes are read from its embedding. Part of the pictures are seen through the autoencoder,
 and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
-one that differs in a single attribute.
+one that differs in a single attribute, and of several pictures of one caption those that the judge calls right must suit it better than the others.
 """
 import os
 import random
@@ -20,6 +20,7 @@ from .captions import article, caption
 from .drawn import load_drawn
 from .dvae import load_codes
 from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MATERIALS, SIZES, STYLES, sample_held, sample_train
+from .mistakes import Mistakes
 from .sprites import COLORS, OBJECTS, TEXTURES
 from .stream import batches, still
 from .text import RankerText
@@ -197,6 +198,14 @@ class Pairs:
         rendered = self.settings["batch"] - self.settings["drawn"] - self.settings["coded"]
         self.rendered, self.drawn = batches(config, rendered, seed, _with_scenes), load_drawn(work)
         self.drawings = [self.painted.paint(side) for side in self.drawn.tokens]
+        self.mistakes = Mistakes(work) if self.settings["mistakes"] else None
+
+    def mistaken(self):
+        """Some of `Mistakes`, or None where the configuration asks for none."""
+        if self.mistakes is None:
+            return None
+        scenes, pictures, before = self.mistakes.take(self.settings["mistakes"], self.rng)
+        return scenes, _moved(pictures, self.rng), before
 
     def __next__(self):
         """(pictures; pictures that suit the first scenes less; scenes; for each some that differ in one attribute)"""
@@ -256,8 +265,15 @@ class Attributes(nn.Module):
         return loss
 
 
+def in_order(logits, before):
+    """Logits [captions, n] of the pictures of each caption, and how much rather which comes before which, [captions, n, n] → the mean over
+    captions of the logistic loss of their pairs (RankNet, Burges et al. 2005)."""
+    losses = F.softplus(logits[:, None, :] - logits[:, :, None]) * before
+    return (losses.sum((1, 2)) / before.sum((1, 2))).mean()
+
+
 class Losses:
-    """Losses of a batch of `Pairs`: contrastive ones, and `Attributes`.
+    """Losses of a batch of `Pairs`: contrastive ones, `Attributes`, and with `Mistakes` their order.
 
     Each picture must find its caption among all captions of the batch and those that differ in one attribute; each caption its
     picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names, some
@@ -273,13 +289,16 @@ class Losses:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
             return self.model.visual(pictures).float(), self.model.encode_text(tokens)
 
-    def __call__(self, images, worse, scenes, others, rng):
+    def __call__(self, images, worse, scenes, others, mistaken, rng):
         batch, every = len(scenes), scenes + [other for own in others for other in own]
+        asked_of, drawn, before = mistaken or ([], images[:0], None)
         captions = [caption(scene, rng) for scene in every]
-        tokens = torch.from_numpy(self.text(captions + self.names)).to(DEVICE)
+        tokens = torch.from_numpy(self.text(captions + self.names + [caption(scene, rng) for scene in asked_of])).to(DEVICE)
         some = rng.sample(range(batch), self.settings["recoloured"])
-        pictures = np.concatenate([images, worse, _recoloured(images[some], rng)])
+        pictures = np.concatenate([images, worse, _recoloured(images[some], rng), drawn])
         seen, said = self.embed(preprocess(pictures, self.size), tokens)
+        order = self._order(seen[len(seen) - len(drawn) :], said[len(said) - len(asked_of) :], before) if mistaken else 0.0
+        seen, said = seen[: len(seen) - len(drawn)], said[: len(said) - len(asked_of)]
         told = self.attributes(seen[:batch], scenes)
         if some:
             told = told + self.attributes(seen[-len(some) :], [scenes[i] for i in some], SHAPED)
@@ -290,7 +309,11 @@ class Losses:
         right, (numbers, hidden) = torch.arange(batch, device=DEVICE), _named(scenes + [scenes[i] for i in some])
         named = torch.cat([logits[:batch, len(every) :], logits[batch + len(worse) :, len(every) :]]).masked_fill(hidden.to(DEVICE), -1e4)
         return F.cross_entropy(found[:batch], right) + 0.5 * F.cross_entropy(found[:, :batch].T, right) \
-            + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told
+            + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told + order
+
+    def _order(self, seen, said, before):
+        seen = F.normalize(seen, dim=-1).view(len(said), -1, seen.shape[1])
+        return in_order((seen @ said[:, :, None])[..., 0] * self.model.logit_scale.exp().detach(), torch.from_numpy(before).to(DEVICE))
 
 
 def train(config, work, replicas):
@@ -308,7 +331,7 @@ def train(config, work, replicas):
     pairs, rng, check = Pairs(config, work, seed), random.Random(seed), Check(config)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        loss = losses(*next(pairs), rng)
+        loss = losses(*next(pairs), pairs.mistaken(), rng)
         loss.backward()
         replicas.average_gradients([*model.parameters(), *losses.attributes.parameters()])
         nn.utils.clip_grad_norm_(others, 1.0)

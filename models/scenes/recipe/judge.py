@@ -64,7 +64,7 @@ def _unsaid(scene):
 
 
 def _judge(images, scene, rows, exact):
-    """`judge` for those rows of the pictures that are compared, a slice of 0 … 64."""
+    """`margins` for those rows of the pictures that are compared, a slice of 0 … 64."""
     seen = features(np.stack([shrunk(Image.fromarray(image))[rows] for image in images]))
     centre = seen.mean(0)
     seen = seen - centre
@@ -76,29 +76,37 @@ def _judge(images, scene, rows, exact):
         return np.square(seen).sum(1)[:, None] + np.square(options).sum(1) - 2 * seen @ options.T
 
     own = drawn([scene] if exact else looks(scene))
-    right = distances(own).min(1)
+    far = distances(own)
+    nearest, right = far.argmin(1), far.min(1)
     choices, results = alternatives(scene) | (_unsaid(scene) if exact else {}), {}
     for attribute, options in choices.items():
         if not options:
             continue
         others = drawn([look for option in options for look in ([option] if exact else looks(option))])
+        apart = np.stack([np.square(own - other).sum(1) for other in others], 1)
         if rows != WHOLE:
-            apart = np.array([np.square(own - other).sum(1).min() for other in others])
-            others = others[apart > SAME]
+            told = apart.min(0) > SAME
+            others, apart = others[told], apart[:, told]
         if len(others):
-            results[attribute] = distances(others).min(1) > right
+            results[attribute] = ((distances(others) - right[:, None]) / np.maximum(apart[nearest], SAME)).min(1)
     return results
 
 
-def judge(images, scene, lower=False, exact=False):
-    """Pictures of one caption, uint8 [n, side, side, 3]: for each attribute, which pictures show it.
+def margins(images, scene, lower=False, exact=False):
+    """Pictures of one caption, uint8 [n, side, side, 3]: for each attribute, how much nearer each picture is to the scene than to any scene
+    with another choice of it: about 1 at the scene itself, 0 halfway, below 0 nearer to another. At or below 0 it does not show the attribute.
 
-    Of two panels, both must. With `lower` the lower half alone is judged, and an attribute of which it tells nothing is not.
-    `exact` asks for the scene's own place and background too.
+    Of two panels the smaller margin counts. With `lower` the lower half alone is judged, and an attribute of which it tells nothing is
+    not. `exact` asks for the scene's own place and background too.
     """
     if lower:
         return _judge(images, scene, LOWER, exact)
     if scene.kind != "panels":
         return _judge(images, scene, WHOLE, exact)
     above, below = _judge(images, scene, UPPER, exact), _judge(images, scene, LOWER, exact)
-    return {attribute: right & above.get(attribute, True) for attribute, right in below.items()}
+    return {attribute: np.minimum(margin, above.get(attribute, margin)) for attribute, margin in below.items()}
+
+
+def judge(images, scene, lower=False, exact=False):
+    """For each attribute, which pictures show it: those with a margin (see `margins`)."""
+    return {attribute: margin > 0 for attribute, margin in margins(images, scene, lower, exact).items()}

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import time
 
-STAGES = ("text", "codes", "transformer", "decoder", "drawn", "clip", "export")
+STAGES = ("text", "codes", "transformer", "decoder", "drawn", "mistakes", "clip", "export")
 RESERVE = 50  # seconds at the end, to stop a stage and to pack
 PART = 15 << 20
 KEPT = ("tokenizer.json", "ranker_tokenizer.json", "words.txt")
@@ -90,7 +90,7 @@ def pack(options):
                 if path.name != "golden.safetensors":
                     tar.add(path, f"checkpoint/{path.name}")
         else:
-            for path in [*map(work.joinpath, KEPT), *work.glob("*.done"), *work.glob("drawn.pt")]:
+            for path in [*map(work.joinpath, KEPT), *work.glob("*.done"), *work.glob("drawn.pt"), *work.glob("mistakes")]:
                 if path.exists():
                     tar.add(path, path.name)
             for name in ("codes", "transformer", "decoder", "clip"):
