@@ -10,7 +10,7 @@ from .store import Store
 
 PARTS = {
     "commands": commands.run, "ceiling": ceiling.run, "classification": classification.run, "completion": completion.run,
-    "captions": captions.run, "unguided": captions.run_unguided}
+    "captions": captions.run, "unguided": captions.run_unguided, "nearness": captions.run_nearness}
 
 
 def arguments():

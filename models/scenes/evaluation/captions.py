@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from recipe.grammar import held_out
-from recipe.judge import judge
+from recipe.judge import distances, judge
 
-from . import sets
+from . import figures, sets
 from .summary import headline
 
 
@@ -49,6 +49,18 @@ def _draw(service, store, name, case, count, **sampling):
         "scene": asdict(case.scene), "held_out": held_out(case.scene), "seed": case.seed,
         "unknown_words": list(started.unknown_words), "candidates": scores, "judged": lists(judge(images, case.scene))})
     return True
+
+
+def run_nearness(service, store, options):
+    """How far every picture of a caption that was drawn is from the true ones: what a ranking could do that knew these."""
+    scenes = {case.name: case.scene for group, count in (("held", options.held), ("seen", options.seen)) for case in sets.captions(group, count)}
+    for part in ("captions", "unguided"):
+        for record in store.all(part):
+            name = f"{record['group']}-{record['index']:04}"
+            kept = store.read(f"nearness/{part}/{name}")
+            if name in scenes and (kept is None or len(kept) < len(record["candidates"])):
+                far = distances(figures.strip(store.path(f"{part}/{name}.webp")), scenes[name])
+                store.write(f"nearness/{part}/{name}", [float(each) for each in far])
 
 
 def run_unguided(service, store, options):

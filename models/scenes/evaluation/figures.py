@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  the backend comes first
 
 SIDE, GAP, LINE, INK, FAINT = 128, 6, 12, (40, 40, 40), (120, 120, 120)
-COLOURS = {"clip": "#1f5fd0", "likelihood": "#999999", "gain": "#d08020", "both": "#208050", "oracle": "#bbbbbb"}
+COLOURS = {"clip": "#1f5fd0", "likelihood": "#999999", "gain": "#d08020", "both": "#208050", "nearness": "#c060a0", "oracle": "#bbbbbb"}
 
 
 def curve(path, table, captions):
@@ -20,7 +20,7 @@ def curve(path, table, captions):
     for name, points in table.items():
         many = sorted(points)
         means = [100 * points[n]["mean"] for n in many]
-        axes.plot(many, means, "o--" if name == "oracle" else "o-", label=RANKINGS[name], color=COLOURS[name], markersize=4)
+        axes.plot(many, means, "o--" if name in ("nearness", "oracle") else "o-", label=RANKINGS[name], color=COLOURS[name], markersize=4)
         if name == "clip":
             low, high = ([100 * points[n][end] for n in many] for end in ("low", "high"))
             axes.fill_between(many, low, high, color=COLOURS[name], alpha=0.12, label="95 % of it")

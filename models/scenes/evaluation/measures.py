@@ -5,7 +5,8 @@ import numpy as np
 
 RESAMPLES = 2000
 RANKINGS = {
-    "clip": "CLIP", "likelihood": "likelihood", "gain": "caption gain", "both": "CLIP and caption gain", "oracle": "oracle (the judge itself)"}
+    "clip": "CLIP", "likelihood": "likelihood", "gain": "caption gain", "both": "CLIP and caption gain", "nearness": "nearness to the true picture",
+    "oracle": "oracle (the judge itself)"}
 
 
 def interval(values):
@@ -54,6 +55,8 @@ def scores(record):
         known["gain"] = likelihood - [each["unconditional"] for each in raw]
     if "clip" in known and "gain" in known:
         known["both"] = _standard(known["clip"]) + _standard(known["gain"])
+    if "far" in record:
+        known["nearness"] = -np.array(record["far"])
     return known
 
 

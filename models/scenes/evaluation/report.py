@@ -17,7 +17,7 @@ PICTURES = "evaluation/figures"
 SHOWN = 32
 # A result of each part, without which it was not run.
 NEEDED = {
-    "captions": "captions/seen-0000", "unguided": "unguided/held-0000", "ceiling": "judge", "classification": "classification",
+    "captions": "captions/seen-0000", "unguided": "unguided/held-0000", "nearness": "nearness/unguided/held-0000", "ceiling": "judge", "classification": "classification",
     "completion": "styles/4", "commands": "commands/time"}
 TEXT = os.path.join(os.path.dirname(__file__), "EVALUATION.template.md")
 

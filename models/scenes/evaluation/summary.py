@@ -124,15 +124,25 @@ def checks(result):
         "others": interval(result["others"]), "damaged": {name: interval(values) for name, values in result["damaged"].items()}}
 
 
+def _drawn(store, part):
+    """The records of a part, with the distances of their pictures from the true ones where these are known."""
+    records = store.all(part)
+    for record in records:
+        far = store.read(f"nearness/{part}/{record['group']}-{record['index']:04}")
+        if far and len(far) == len(record["candidates"]):
+            record["far"] = far
+    return records
+
+
 def summarise(store, most):
     """Everything that is told, of what is there so far."""
-    records, rendered = store.all("captions"), store.all("ceiling")
+    records, rendered = _drawn(store, "captions"), store.all("ceiling")
     avocado, classified, checked = store.read("commands/avocado/judged"), store.read("classification"), store.read("judge")
     held = [record for record in records if record["group"] == "held"]
     return {
         "package": store.read("package"), "groups": groups(records), "attributes": attributes(records, rendered),
         "kinds": _by(records, lambda record: [f"{record['group']} {record['kind']}"]), "reasons": _by(held, lambda record: set(record["held_out"])),
-        "curve": curve(records, most), "unguided": curve(store.all("unguided"), most),
+        "curve": curve(records, most), "unguided": curve(_drawn(store, "unguided"), most),
         "ceiling": ceiling(rendered) if rendered else None, "judge": checks(checked) if checked else None,
         "completion": halves(store.all("completion")), "style": halves(store.all("style")),
         "classification": classification(classified) if classified else None,

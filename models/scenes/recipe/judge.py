@@ -63,32 +63,45 @@ def _unsaid(scene):
     return choices
 
 
+class _Compared:
+    """Those rows of the pictures that are compared, a slice of 0 … 64, as features around their mean."""
+
+    def __init__(self, images, rows):
+        self.rows, seen = rows, features(np.stack([shrunk(Image.fromarray(image))[rows] for image in images]))
+        self.centre = seen.mean(0)
+        self.seen = seen - self.centre
+
+    def drawn(self, scenes):
+        return features(np.stack([shrunk(render(each))[self.rows] for each in scenes])) - self.centre
+
+    def distances(self, options):
+        """Squared distances of every picture to each of some scenes that were `drawn`."""
+        return np.square(self.seen).sum(1)[:, None] + np.square(options).sum(1) - 2 * self.seen @ options.T
+
+
+def distances(images, scene):
+    """Pictures uint8 [n, side, side, 3]: the squared distance of each to the nearest of the scene's looks, [n]."""
+    compared = _Compared(images, WHOLE)
+    return compared.distances(compared.drawn(looks(scene))).min(1)
+
+
 def _judge(images, scene, rows, exact):
-    """`margins` for those rows of the pictures that are compared, a slice of 0 … 64."""
-    seen = features(np.stack([shrunk(Image.fromarray(image))[rows] for image in images]))
-    centre = seen.mean(0)
-    seen = seen - centre
-
-    def drawn(scenes):
-        return features(np.stack([shrunk(render(each))[rows] for each in scenes])) - centre
-
-    def distances(options):
-        return np.square(seen).sum(1)[:, None] + np.square(options).sum(1) - 2 * seen @ options.T
-
-    own = drawn([scene] if exact else looks(scene))
-    far = distances(own)
+    """`margins` for those rows of the pictures that are compared."""
+    compared = _Compared(images, rows)
+    own = compared.drawn([scene] if exact else looks(scene))
+    far = compared.distances(own)
     nearest, right = far.argmin(1), far.min(1)
     choices, results = alternatives(scene) | (_unsaid(scene) if exact else {}), {}
     for attribute, options in choices.items():
         if not options:
             continue
-        others = drawn([look for option in options for look in ([option] if exact else looks(option))])
+        others = compared.drawn([look for option in options for look in ([option] if exact else looks(option))])
         apart = np.stack([np.square(own - other).sum(1) for other in others], 1)
         if rows != WHOLE:
             told = apart.min(0) > SAME
             others, apart = others[told], apart[:, told]
         if len(others):
-            results[attribute] = ((distances(others) - right[:, None]) / np.maximum(apart[nearest], SAME)).min(1)
+            results[attribute] = ((compared.distances(others) - right[:, None]) / np.maximum(apart[nearest], SAME)).min(1)
     return results
 
 

@@ -38,6 +38,11 @@ def test_rankings_are_those_of_the_raw_scores():
     assert known["both"].sum() == pytest.approx(0)
 
 
+def test_a_ranking_by_nearness_puts_the_smallest_distance_first():
+    known = scores({**RECORD, "far": [0.3, 0.1, 0.2, 0.4]})
+    assert known["nearness"].argmax() == 1 and best_of(4, known["nearness"], all_right(RECORD)) == 1
+
+
 def test_without_guidance_there_is_no_gain():
     record = {**RECORD, "candidates": [{"clip": each["clip"], "likelihood": each["likelihood"]} for each in RECORD["candidates"]]}
     assert set(scores(record)) == {"oracle", "clip", "likelihood"}
