@@ -32,6 +32,8 @@ pub(crate) struct Tower {
     blocks: usize,
     /// Of the text tower.
     token_ids: Option<Value>,
+    /// Of a vision tower that has one: \[b, width\], and that width.
+    layout: Option<(Value, usize)>,
 }
 
 /// The picture's way into the transformer.
@@ -45,6 +47,15 @@ pub(crate) struct Vision {
     /// \[patches + 1, width\]
     pub(crate) position: Tensor,
     pub(crate) norm: Norm,
+    pub(crate) layout: Option<Layout>,
+}
+
+/// What lies where in a picture, beside what the transformer sees in it: a linear map of the mean colours of equal squares, scaled to
+/// the length `scale` and put behind the transformer's embedding of length 1. Not part of Radford et al. 2021.
+pub(crate) struct Layout {
+    /// The kernel covers all squares.
+    pub(crate) map: Conv,
+    pub(crate) scale: f32,
 }
 
 /// The end of a tower; `projection` is \[embedding width, width\].
@@ -66,6 +77,7 @@ impl Tower {
         graph.scope("patches");
         let planes = graph.planes(&pixels);
         let x = normalise(&mut graph, &planes, weights.mean, weights.std)?;
+        let layout = weights.layout.map(|layout| layout.of(&mut graph, &x, image_size)).transpose()?;
         let [width, patch] = [weights.patches.weight.shape[0], weights.patches.weight.shape[2]];
         let x = graph.conv(&x, &weights.patches, patch, 0, 1)?;
         let x = graph.reshape(&x, &[0, width as i64, -1])?;
@@ -79,7 +91,7 @@ impl Tower {
         let x = graph.add(&x, &position);
         let hidden = graph.norm(&x, &weights.norm)?;
         let length = (image_size / patch).pow(2) + 1;
-        Ok(Self { graph, hidden, width, heads, length, activation, mask: None, blocks: 0, token_ids: None })
+        Ok(Self { graph, hidden, width, heads, length, activation, mask: None, blocks: 0, token_ids: None, layout })
     }
 
     /// `tokens` is \[vocabulary, width\], `position` \[context length, width\].
@@ -100,7 +112,7 @@ impl Tower {
         let causal = Tensor::new("causal", &[length, length], (0..length * length).map(unseen).collect());
         let mask = Some(graph.exact(&causal)?);
         let token_ids = Some(token_ids);
-        Ok(Self { graph, hidden, width, heads, length, activation, mask, blocks: 0, token_ids })
+        Ok(Self { graph, hidden, width, heads, length, activation, mask, blocks: 0, token_ids, layout: None })
     }
 
     pub(crate) fn block(&mut self, block: &Block) -> Result<(), Error> {
@@ -144,7 +156,7 @@ impl Tower {
 
     /// Takes the class token, or the caption's end token (the highest id), to the joint space.
     pub(crate) fn finish(self, pool: &Pool) -> Result<Graph, Error> {
-        let Self { mut graph, hidden, token_ids, .. } = self;
+        let Self { mut graph, hidden, token_ids, layout, .. } = self;
         graph.scope("pool");
         let pooled = match token_ids {
             None => {
@@ -159,10 +171,32 @@ impl Tower {
         };
         let normed = graph.norm(&pooled, &pool.norm)?;
         let projected = graph.linear(&normed, &pool.projection)?;
-        let embeddings = graph.unit(&projected)?;
-        let shape = [Axis::Free("b"), Axis::Of(pool.projection.weight.shape[0])];
+        let mut embeddings = graph.unit(&projected)?;
+        let mut embedding_width = pool.projection.weight.shape[0];
+        if let Some((layout, width)) = layout {
+            let both = graph.op("Concat", &[&embeddings, &layout], &[("axis", Attribute::Int(1))]);
+            embeddings = graph.unit(&both)?;
+            embedding_width += width;
+        }
+        let shape = [Axis::Free("b"), Axis::Of(embedding_width)];
         graph.output(&embeddings, "embeddings", DataType::Float, &shape);
         Ok(graph)
+    }
+}
+
+impl Layout {
+    /// Normalised planes \[b, 3, side, side\] → \[b, width\], and that width.
+    fn of(&self, graph: &mut Graph, planes: &Value, side: usize) -> Result<(Value, usize), Error> {
+        graph.scope("layout");
+        let [width, squares] = [self.map.weight.shape[0], self.map.weight.shape[2]];
+        let square = vec![(side / squares) as i64; 2];
+        let means = [("kernel_shape", Attribute::Ints(square.clone())), ("strides", Attribute::Ints(square))];
+        let means = graph.op("AveragePool", &[planes], &means);
+        let mapped = graph.conv(&means, &self.map, 1, 0, 1)?;
+        let mapped = graph.reshape(&mapped, &[0, width as i64])?;
+        let (unit, scale) = (graph.unit(&mapped)?, graph.float(self.scale)?);
+        graph.scope("patches");
+        Ok((graph.mul(&unit, &scale), width))
     }
 }
 

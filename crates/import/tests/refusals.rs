@@ -158,6 +158,24 @@ fn tensors_that_are_missing_misshapen_or_too_many() {
 }
 
 #[test]
+fn a_layout_that_does_not_fit_the_ranker_is_refused() {
+    let refused = |width: usize, squares: usize, scale: f32, reason: &str| {
+        let numbers = |shape: &[usize]| vec![0; 4 * shape.iter().product::<usize>()];
+        let layout = [("weight", vec![width, 3, squares, squares]), ("bias", vec![width])];
+        Checkpoint::new()
+            .tensors("clip.safetensors", |t| {
+                t.extend(layout.iter().map(|(n, s)| (format!("visual.layout.{n}"), s.clone(), numbers(s))));
+                t.push(("visual.layout.scale".into(), vec![], scale.to_le_bytes().into()));
+            })
+            .refused(&format!("clip.safetensors: tensor visual.layout.{reason}"));
+    };
+    refused(24, 2, 1.0, "weight: expected fewer numbers than the 24 of text_projection, found 24");
+    refused(4, 7, 1.0, "weight: expected a number of squares that divides clip.image_size");
+    refused(4, 0, 1.0, "weight: expected a number of squares that divides clip.image_size");
+    refused(4, 2, 0.0, "scale: expected 0.001 to 1000, found 0");
+}
+
+#[test]
 fn an_encoder_of_which_nothing_else_is_said_sees_around_its_cells() {
     let import = |checkpoint: &Checkpoint| {
         let to = tempfile::tempdir().unwrap();

@@ -5,14 +5,14 @@ import tomllib
 
 import torch
 
-from . import clip, drawn, dvae, export, mistakes, package, sheet, sweep, text, transformer
+from . import clip, drawn, dvae, export, layout, package, sheet, sweep, text, transformer
 from .canvas import use_config
 from .parallel import launch
 from .training import keep_memory
 
-TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train}
+TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train, "layout": layout.train}
 STAGES = {
-    "text": text.train_tokenizers, "drawn": drawn.draw, "mistakes": mistakes.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random, "from-package": None}
+    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random, "from-package": None}
 
 
 def main():

@@ -3,7 +3,7 @@
 Beside the other captions of a batch, each picture is compared with captions that differ in a single attribute and with the bare
 names of all objects, and each caption with a damaged copy of its picture; and the picture's attributes are read from its embedding. Part of the pictures are seen through the autoencoder,
 and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
-one that differs in a single attribute, and of several pictures of one caption those that the judge calls right must suit it better than the others.
+one that differs in a single attribute.
 """
 import os
 import random
@@ -20,7 +20,6 @@ from .captions import article, caption
 from .drawn import load_drawn
 from .dvae import load_codes
 from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MATERIALS, SIZES, STYLES, sample_held, sample_train
-from .mistakes import Mistakes
 from .sprites import COLORS, OBJECTS, TEXTURES
 from .stream import batches, still
 from .text import RankerText
@@ -70,6 +69,22 @@ class Blocks(nn.Module):
         return x
 
 
+class Layout(nn.Module):
+    """What lies where, beside what the transformer sees: a linear map of the mean colours of equal squares, of length `scale`. See `layout.py`."""
+
+    def __init__(self, width, squares, scale):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(width, 3, squares, squares)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def map(self, colors):
+        """Mean colours of the squares, −1 … 1, [n, 3, squares, squares] → [n, width]."""
+        return self.scale * F.normalize(F.conv2d(colors, self.weight, self.bias).flatten(1), dim=-1)
+
+    def forward(self, x):
+        return self.map(F.avg_pool2d(x, x.shape[-1] // self.weight.shape[-1]))
+
+
 class Vision(nn.Module):
     def __init__(self, image_size, patch, width, layers, heads, embed):
         super().__init__()
@@ -81,6 +96,7 @@ class Vision(nn.Module):
         self.transformer = Blocks(width, layers, heads, causal=False)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, embed))
+        self.layout = None
 
     def forward(self, x):
         x = self.conv1(x).flatten(2).mT
@@ -102,14 +118,23 @@ class Clip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.6593))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
-    def encode_image(self, x):
-        return F.normalize(self.visual(x).float(), dim=-1)
+    def add_layout(self, width, squares, scale):
+        """Embed what lies where, too; the captions' part of it is zero."""
+        self.visual.layout = Layout(width, squares, scale).to(self.text_projection.device)
+        self.text_projection = nn.Parameter(F.pad(self.text_projection.detach(), (0, width)))
 
-    def encode_text(self, tokens):
-        """The end token has the highest id, so its place is the arg max."""
+    def encode_image(self, x):
+        seen = F.normalize(self.visual(x).float(), dim=-1)
+        return seen if self.visual.layout is None else F.normalize(torch.cat([seen, self.visual.layout(x)], 1), dim=-1)
+
+    def told(self, tokens):
+        """Of any length. The end token has the highest id, so its place is the arg max."""
         x = self.transformer(self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]])
         ends = x[torch.arange(len(x), device=x.device), tokens.argmax(-1)]
-        return F.normalize((self.ln_final(ends) @ self.text_projection).float(), dim=-1)
+        return (self.ln_final(ends) @ self.text_projection).float()
+
+    def encode_text(self, tokens):
+        return F.normalize(self.told(tokens), dim=-1)
 
 
 def shrink(images, size):
@@ -127,9 +152,16 @@ def build(config, work):
     return Clip(config["clip"], text.vocabulary).to(DEVICE), text
 
 
+def trained(config, work):
+    """The file of the trained ranker: of what `layout` made of it, where the configuration has that."""
+    return os.path.join(work, "layout.pt" if "layout" in config else "clip.pt")
+
+
 def load(config, work):
     model, text = build(config, work)
-    model.load_state_dict(torch.load(os.path.join(work, "clip.pt"), map_location=DEVICE)["model"])
+    if "layout" in config:
+        model.add_layout(*(config["layout"][name] for name in ("width", "squares", "scale")))
+    model.load_state_dict(torch.load(trained(config, work), map_location=DEVICE)["model"])
     return model.eval().requires_grad_(False), text
 
 
@@ -198,14 +230,6 @@ class Pairs:
         rendered = self.settings["batch"] - self.settings["drawn"] - self.settings["coded"]
         self.rendered, self.drawn = batches(config, rendered, seed, _with_scenes), load_drawn(work)
         self.drawings = [self.painted.paint(side) for side in self.drawn.tokens]
-        self.mistakes = Mistakes(work) if self.settings["mistakes"] else None
-
-    def mistaken(self):
-        """Some of `Mistakes`, or None where the configuration asks for none."""
-        if self.mistakes is None:
-            return None
-        scenes, pictures, before = self.mistakes.take(self.settings["mistakes"], self.rng)
-        return scenes, _moved(pictures, self.rng), before
 
     def __next__(self):
         """(pictures; pictures that suit the first scenes less; scenes; for each some that differ in one attribute)"""
@@ -265,15 +289,8 @@ class Attributes(nn.Module):
         return loss
 
 
-def in_order(logits, before):
-    """Logits [captions, n] of the pictures of each caption, and how much rather which comes before which, [captions, n, n] → the mean over
-    captions of the logistic loss of their pairs (RankNet, Burges et al. 2005)."""
-    losses = F.softplus(logits[:, None, :] - logits[:, :, None]) * before
-    return (losses.sum((1, 2)) / before.sum((1, 2))).mean()
-
-
 class Losses:
-    """Losses of a batch of `Pairs`: contrastive ones, `Attributes`, and with `Mistakes` their order.
+    """Losses of a batch of `Pairs`: contrastive ones, and `Attributes`.
 
     Each picture must find its caption among all captions of the batch and those that differ in one attribute; each caption its
     picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names, some
@@ -289,16 +306,13 @@ class Losses:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
             return self.model.visual(pictures).float(), self.model.encode_text(tokens)
 
-    def __call__(self, images, worse, scenes, others, mistaken, rng):
+    def __call__(self, images, worse, scenes, others, rng):
         batch, every = len(scenes), scenes + [other for own in others for other in own]
-        asked_of, drawn, before = mistaken or ([], images[:0], None)
         captions = [caption(scene, rng) for scene in every]
-        tokens = torch.from_numpy(self.text(captions + self.names + [caption(scene, rng) for scene in asked_of])).to(DEVICE)
+        tokens = torch.from_numpy(self.text(captions + self.names)).to(DEVICE)
         some = rng.sample(range(batch), self.settings["recoloured"])
-        pictures = np.concatenate([images, worse, _recoloured(images[some], rng), drawn])
+        pictures = np.concatenate([images, worse, _recoloured(images[some], rng)])
         seen, said = self.embed(preprocess(pictures, self.size), tokens)
-        order = self._order(seen[len(seen) - len(drawn) :], said[len(said) - len(asked_of) :], before) if mistaken else 0.0
-        seen, said = seen[: len(seen) - len(drawn)], said[: len(said) - len(asked_of)]
         told = self.attributes(seen[:batch], scenes)
         if some:
             told = told + self.attributes(seen[-len(some) :], [scenes[i] for i in some], SHAPED)
@@ -309,11 +323,7 @@ class Losses:
         right, (numbers, hidden) = torch.arange(batch, device=DEVICE), _named(scenes + [scenes[i] for i in some])
         named = torch.cat([logits[:batch, len(every) :], logits[batch + len(worse) :, len(every) :]]).masked_fill(hidden.to(DEVICE), -1e4)
         return F.cross_entropy(found[:batch], right) + 0.5 * F.cross_entropy(found[:, :batch].T, right) \
-            + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told + order
-
-    def _order(self, seen, said, before):
-        seen = F.normalize(seen, dim=-1).view(len(said), -1, seen.shape[1])
-        return in_order((seen @ said[:, :, None])[..., 0] * self.model.logit_scale.exp().detach(), torch.from_numpy(before).to(DEVICE))
+            + self.settings["names"] * F.cross_entropy(named, numbers.to(DEVICE)) + self.settings["attributes"] * told
 
 
 def train(config, work, replicas):
@@ -331,7 +341,7 @@ def train(config, work, replicas):
     pairs, rng, check = Pairs(config, work, seed), random.Random(seed), Check(config)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
-        loss = losses(*next(pairs), pairs.mistaken(), rng)
+        loss = losses(*next(pairs), rng)
         loss.backward()
         replicas.average_gradients([*model.parameters(), *losses.attributes.parameters()])
         nn.utils.clip_grad_norm_(others, 1.0)

@@ -86,40 +86,32 @@ def distances(images, scene):
 
 
 def _judge(images, scene, rows, exact):
-    """`margins` for those rows of the pictures that are compared."""
+    """`judge` for those rows of the pictures that are compared."""
     compared = _Compared(images, rows)
     own = compared.drawn([scene] if exact else looks(scene))
-    far = compared.distances(own)
-    nearest, right = far.argmin(1), far.min(1)
+    right = compared.distances(own).min(1)
     choices, results = alternatives(scene) | (_unsaid(scene) if exact else {}), {}
     for attribute, options in choices.items():
         if not options:
             continue
         others = compared.drawn([look for option in options for look in ([option] if exact else looks(option))])
-        apart = np.stack([np.square(own - other).sum(1) for other in others], 1)
         if rows != WHOLE:
-            told = apart.min(0) > SAME
-            others, apart = others[told], apart[:, told]
+            apart = np.array([np.square(own - other).sum(1).min() for other in others])
+            others = others[apart > SAME]
         if len(others):
-            results[attribute] = ((compared.distances(others) - right[:, None]) / np.maximum(apart[nearest], SAME)).min(1)
+            results[attribute] = compared.distances(others).min(1) > right
     return results
 
 
-def margins(images, scene, lower=False, exact=False):
-    """Pictures of one caption, uint8 [n, side, side, 3]: for each attribute, how much nearer each picture is to the scene than to any scene
-    with another choice of it: about 1 at the scene itself, 0 halfway, below 0 nearer to another. At or below 0 it does not show the attribute.
+def judge(images, scene, lower=False, exact=False):
+    """Pictures of one caption, uint8 [n, side, side, 3]: for each attribute, which pictures show it.
 
-    Of two panels the smaller margin counts. With `lower` the lower half alone is judged, and an attribute of which it tells nothing is
-    not. `exact` asks for the scene's own place and background too.
+    Of two panels, both must. With `lower` the lower half alone is judged, and an attribute of which it tells nothing is not.
+    `exact` asks for the scene's own place and background too.
     """
     if lower:
         return _judge(images, scene, LOWER, exact)
     if scene.kind != "panels":
         return _judge(images, scene, WHOLE, exact)
     above, below = _judge(images, scene, UPPER, exact), _judge(images, scene, LOWER, exact)
-    return {attribute: np.minimum(margin, above.get(attribute, margin)) for attribute, margin in below.items()}
-
-
-def judge(images, scene, lower=False, exact=False):
-    """For each attribute, which pictures show it: those with a margin (see `margins`)."""
-    return {attribute: margin > 0 for attribute, margin in margins(images, scene, lower, exact).items()}
+    return {attribute: right & above.get(attribute, True) for attribute, right in below.items()}

@@ -114,7 +114,7 @@ def _ranker(model, tensors, logit_scale):
 
 
 def start(config, work, package):
-    """Write the state from which `transformer`, `decoder` and `clip` go on; the codes stay as they are."""
+    """Write the state from which `transformer`, `decoder`, `clip` and `layout` go on; the codes stay as they are."""
     for name in FILES:
         shutil.copy(os.path.join(package, name), work)
     graphs = {name: read_graph(os.path.join(package, f"{name}.onnx")) for name in ("sampler", "encoder", "decoder", "ranker_image", "ranker_text")}
@@ -126,7 +126,12 @@ def start(config, work, package):
     model, _ = transformer.build(config, work)
     torch.save({**kept, "model": state}, os.path.join(work, "codes.pt"))
     torch.save({**kept, "decoder": decoder}, os.path.join(work, "decoder.pt"))
-    ranker = _ranker(clip.build(config, work)[0].cpu(), {**graphs["ranker_image"], **graphs["ranker_text"]}, logit_scale)
-    torch.save({**kept, "model": ranker}, os.path.join(work, "clip.pt"))
+    ranker = {**graphs["ranker_image"], **graphs["ranker_text"]}
+    if "visual.layout.weight" in ranker and "layout" in config:
+        whole, _ = clip.build(config, work)
+        whole.add_layout(*(config["layout"][name] for name in ("width", "squares", "scale")))
+        torch.save({**kept, "model": _ranker(whole.cpu(), ranker, logit_scale)}, os.path.join(work, "layout.pt"))
+    ranker["text_projection"] = ranker["text_projection"][:, : config["clip"]["embed"]]
+    torch.save({**kept, "model": _ranker(clip.build(config, work)[0].cpu(), ranker, logit_scale)}, os.path.join(work, "clip.pt"))
     torch.save({**kept, "model": _sampler(model.cpu(), graphs["sampler"])}, os.path.join(work, "transformer.pt"))
     print(f"{package}: what it holds is in {work}", flush=True)

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import time
 
-STAGES = ("text", "codes", "transformer", "decoder", "drawn", "mistakes", "clip", "export")
+STAGES = ("text", "codes", "transformer", "decoder", "drawn", "clip", "layout", "export")
 RESERVE = 50  # seconds at the end, to stop a stage and to pack
 PART = 15 << 20
 KEPT = ("tokenizer.json", "ranker_tokenizer.json", "words.txt")
@@ -90,10 +90,10 @@ def pack(options):
                 if path.name != "golden.safetensors":
                     tar.add(path, f"checkpoint/{path.name}")
         else:
-            for path in [*map(work.joinpath, KEPT), *work.glob("*.done"), *work.glob("drawn.pt"), *work.glob("mistakes")]:
+            for path in [*map(work.joinpath, KEPT), *work.glob("*.done"), *work.glob("drawn.pt")]:
                 if path.exists():
                     tar.add(path, path.name)
-            for name in ("codes", "transformer", "decoder", "clip"):
+            for name in ("codes", "transformer", "decoder", "clip", "layout"):
                 if (work / f"{name}.pt").exists():
                     torch.save(weights(work / f"{name}.pt"), work / "part.pt")
                     tar.add(work / "part.pt", f"{name}.pt")

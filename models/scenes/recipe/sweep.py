@@ -51,7 +51,7 @@ class Sampler:
     def __init__(self, config, work):
         self.model, self.text = transformer.load(config, work)
         self.dvae, self.grid, self.settings = load_codes(config, work), config["transformer"]["grid"], config["sampling"]
-        self.ranker = clip.load(config, work) if os.path.exists(os.path.join(work, "clip.pt")) else None
+        self.ranker = clip.load(config, work) if os.path.exists(clip.trained(config, work)) else None
         self.size = config["clip"]["image_size"]
 
     @torch.no_grad()

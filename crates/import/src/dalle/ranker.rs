@@ -3,7 +3,7 @@
 use crate::{
     Error,
     checkpoint::Tensors,
-    clip::{Block, Pool, Tower, Vision},
+    clip::{Block, Layout, Pool, Tower, Vision},
     dalle::config::Clip,
     graph::Graph,
     layers::{Conv, Linear, Norm},
@@ -45,6 +45,12 @@ pub(crate) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
         return Err(tensors.wrong("visual.conv1.weight", expected, format!("{patch}")));
     }
     let patches = Conv { weight: tensors.take("visual.conv1.weight", &[width, 3, patch, patch])?, bias: None };
+    let layout = layout(tensors, c)?;
+    let layout_width = layout.as_ref().map_or(0, |layout| layout.map.weight.shape[0]);
+    if layout_width >= facts.embedding_width {
+        let expected = format!("fewer numbers than the {} of text_projection", facts.embedding_width);
+        return Err(tensors.wrong("visual.layout.weight", expected, format!("{layout_width}")));
+    }
     let weights = Vision {
         mean: c.mean,
         std: c.std,
@@ -52,14 +58,35 @@ pub(crate) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
         class: tensors.take("visual.class_embedding", &[width])?,
         position: tensors.take("visual.positional_embedding", &[(c.image_size / patch).pow(2) + 1, width])?,
         norm: norm(tensors, "visual.ln_pre", width, c)?,
+        layout,
     };
     let mut tower = Tower::vision(graph, c.image_size, c.vision_heads, c.activation, weights)?;
     blocks(tensors, &mut tower, "visual.transformer.resblocks", width, c)?;
     let pool = Pool {
         norm: norm(tensors, "visual.ln_post", width, c)?,
-        projection: projection(tensors, "visual.proj", [width, facts.embedding_width])?,
+        projection: projection(tensors, "visual.proj", [width, facts.embedding_width - layout_width])?,
     };
     tower.finish(&pool)
+}
+
+/// The way past the transformer, of checkpoints that have one.
+fn layout(tensors: &mut Tensors<'_>, c: &Clip) -> Result<Option<Layout>, Error> {
+    let key = "visual.layout.weight";
+    if !tensors.contains(key) {
+        return Ok(None);
+    }
+    let [width, _, squares, _] = tensors.shape(key)?;
+    if squares == 0 || !c.image_size.is_multiple_of(squares) {
+        let expected = format!("a number of squares that divides clip.image_size {}", c.image_size);
+        return Err(tensors.wrong(key, expected, format!("{squares}")));
+    }
+    let weight = tensors.take(key, &[width, 3, squares, squares])?;
+    let bias = Some(tensors.take("visual.layout.bias", &[width])?);
+    let scale = tensors.take("visual.layout.scale", &[])?.values[0];
+    if !(1e-3..=1e3).contains(&scale) {
+        return Err(tensors.wrong("visual.layout.scale", "0.001 to 1000".into(), format!("{scale}")));
+    }
+    Ok(Some(Layout { map: Conv { weight, bias }, scale }))
 }
 
 pub(crate) fn text(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {

@@ -32,6 +32,7 @@ pub(super) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
         class: tensors.take(&key("class_embedding"), &[width])?,
         position: tensors.take(&key("position_embedding.weight"), &[(c.image_size / patch).pow(2) + 1, width])?,
         norm: norm(tensors, "vision_model.pre_layrnorm", width, c)?,
+        layout: None,
     };
     let mut tower = Tower::vision(graph, c.image_size, c.vision_heads, c.activation, weights)?;
     blocks(tensors, &mut tower, "vision_model.encoder.layers", width, c)?;

@@ -13,8 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from recipe.alternatives import alternatives, some_alternatives
 from recipe.canvas import use
 from recipe.grammar import ASKED, KINDS, SHOWN, Scene, Thing, held_out, sample, sample_held, sample_train
-from recipe.judge import judge, margins
-from recipe.mistakes import before
+from recipe.judge import judge
 from recipe.scenes import corner, pixels, placements
 
 pytestmark = needs_font
@@ -41,22 +40,6 @@ def test_a_true_render_is_all_right_and_a_swapped_attribute_is_found(scene):
     for place, attribute in enumerate(choices, 1):
         assert results[attribute][0], attribute
         assert not results[attribute][place], attribute
-
-
-@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
-def test_margins_are_one_at_the_scene_and_less_where_some_of_another_is_in_the_picture(scene):
-    for attribute, options in alternatives(scene).items():
-        right, wrong = pixels([scene, random.Random(attribute).choice(options)]).astype(float)
-        steps = np.stack([right + share * (wrong - right) for share in (0, 0.3, 0.7, 1)]).astype(np.uint8)
-        found = margins(steps, scene)[attribute]
-        assert found[0] == pytest.approx(1, abs=0.01), attribute
-        assert found[0] > max(found[1:]) and max(found[2:]) < 0, attribute
-
-
-def test_a_picture_comes_before_another_by_the_attribute_that_each_shows_least():
-    order = before(np.array([[0.9, 0.2, 0.9], [0.8, 0.8, -3.0]]))
-    expected = [[0, 0.6, 1], [0, 0, 1], [0, 0, 0]]
-    assert order == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
