@@ -171,6 +171,7 @@ fn manifest(config: &Config, facts: &Facts, words: bool) -> Manifest {
                 pad: c.pad,
             },
             embedding_width: facts.embedding_width as u32,
+            layout_width: facts.layout_width.map(|width| width as u32),
             logit_scale: facts.logit_scale,
         }),
         files: BTreeMap::new(),

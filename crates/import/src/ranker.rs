@@ -140,6 +140,7 @@ impl Source {
             preprocess: Preprocess { size: Size { width: side, height: side } },
             text: RankerText { tokenizer: TOKENIZER.into(), context_length, vocabulary, pad: plan.pad },
             embedding_width: facts.embedding_width as u32,
+            layout_width: facts.layout_width.map(|width| width as u32),
             logit_scale: facts.logit_scale,
         })
     }

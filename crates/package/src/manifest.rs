@@ -388,6 +388,10 @@ pub struct Ranker {
     pub text: RankerText,
     /// Width of the joint space.
     pub embedding_width: u32,
+    /// So many numbers at the end of an embedding say what lies where in the picture, for choosing among pictures of one caption; those
+    /// before them say what is in it, for choosing among labels of one picture. None: all say both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout_width: Option<u32>,
     /// Factor on cosines before a softmax over labels (CLIP's exp(logit_scale)).
     pub logit_scale: f32,
 }

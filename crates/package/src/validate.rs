@@ -226,6 +226,9 @@ impl Check<'_> {
         self.within("ranker.text.vocabulary", ranker.text.vocabulary, 1..=1 << 24)?;
         self.within("ranker.text.pad", ranker.text.pad, 0..=ranker.text.vocabulary - 1)?;
         self.within("ranker.embedding_width", ranker.embedding_width, 1..=65536)?;
+        if let Some(width) = ranker.layout_width {
+            self.within("ranker.layout_width", width, 1..=ranker.embedding_width - 1)?;
+        }
         self.within("ranker.logit_scale", ranker.logit_scale, f32::MIN_POSITIVE..=1e4)
     }
 }

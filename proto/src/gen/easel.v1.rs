@@ -1774,7 +1774,8 @@ pub mod ranker_service_client {
                 .insert(GrpcMethod::new("easel.v1.RankerService", "Embed"));
             self.inner.unary(req, path, codec).await
         }
-        /// A picture against labels: softmax of logit_scale × cosine.
+        /// A picture against labels: softmax of logit_scale × cosine. Where a part of the embeddings says
+        /// what lies where, the cosine is of the part that says what is in the picture.
         pub async fn classify(
             &mut self,
             request: impl tonic::IntoRequest<super::ClassifyRequest>,
@@ -1831,7 +1832,8 @@ pub mod ranker_service_server {
             &self,
             request: tonic::Request<super::EmbedRequest>,
         ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status>;
-        /// A picture against labels: softmax of logit_scale × cosine.
+        /// A picture against labels: softmax of logit_scale × cosine. Where a part of the embeddings says
+        /// what lies where, the cosine is of the part that says what is in the picture.
         async fn classify(
             &self,
             request: tonic::Request<super::ClassifyRequest>,

@@ -17,7 +17,7 @@ use tracing::Span;
 
 use crate::embed::{Call, Embedder};
 use crate::model::Shape;
-use crate::score::{cosine, pad, softmax};
+use crate::score::{cosine_of_content, pad, softmax};
 use crate::{Clip, Error, Stage, stream};
 
 /// Labels, texts or pictures of a call.
@@ -74,7 +74,7 @@ impl RankerService for Ranker {
         let labels = check_texts("labels", labels, clip.shape)?;
         let embedder = Embedder::new(clip, call)?;
         let (picture, labels) = tokio::try_join!(embedder.picture(picture), embedder.texts(labels))?;
-        let clip_scores: Vec<f32> = labels.iter().map(|label| cosine(&picture, label)).collect();
+        let clip_scores: Vec<f32> = labels.iter().map(|label| cosine_of_content(&picture, label, clip.shape)).collect();
         let probabilities = softmax(&clip_scores, clip.shape.logit_scale);
         Ok(Response::new(ClassifyResponse { probabilities, clip_scores }))
     }

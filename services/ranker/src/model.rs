@@ -34,6 +34,8 @@ pub struct Shape {
     pub pad: u32,
     /// Numbers in an embedding.
     pub embedding_width: u32,
+    /// So many of them, at its end, say what lies where.
+    pub layout_width: u32,
     /// Factor on cosines before a softmax over labels.
     pub logit_scale: f32,
 }
@@ -47,6 +49,7 @@ impl Shape {
             vocabulary: ranker.text.vocabulary,
             pad: ranker.text.pad,
             embedding_width: ranker.embedding_width,
+            layout_width: ranker.layout_width.unwrap_or(0),
             logit_scale: ranker.logit_scale,
         }
     }

@@ -10,6 +10,19 @@ pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     sum.clamp(-1.0, 1.0) as f32
 }
 
+/// The cosine of what two embeddings of length 1 say is in a picture, whatever they say of what lies where.
+pub(crate) fn cosine_of_content(a: &[f32], b: &[f32], shape: Shape) -> f32 {
+    if shape.layout_width == 0 {
+        return cosine(a, b);
+    }
+    let content = (shape.embedding_width - shape.layout_width) as usize;
+    let unit = |vector: &[f32]| -> Vec<f32> {
+        let length = vector[..content].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
+        vector[..content].iter().map(|x| (f64::from(*x) / length) as f32).collect()
+    };
+    cosine(&unit(a), &unit(b))
+}
+
 /// Softmax of `scale` × `cosines`. The highest is taken off first, so that no exponential overflows.
 pub(crate) fn softmax(cosines: &[f32], scale: f32) -> Vec<f32> {
     let logits: Vec<f64> = cosines.iter().map(|cosine| f64::from(*cosine) * f64::from(scale)).collect();
@@ -51,6 +64,26 @@ mod tests {
     }
 
     #[test]
+    fn content_is_compared_whatever_lies_where() {
+        let preprocess = Preprocess { size: Size { width: 4, height: 4 } };
+        let whole = Shape {
+            preprocess,
+            context_length: 4,
+            vocabulary: 10,
+            pad: 9,
+            embedding_width: 3,
+            layout_width: 0,
+            logit_scale: 1.0,
+        };
+        let parts = Shape { layout_width: 1, ..whole };
+        let (a, b) = ([0.36, 0.48, 0.8], [0.6, 0.0, -0.8]);
+        assert!((cosine_of_content(&a, &b, parts) - 0.6).abs() < 1e-6);
+        assert_eq!(cosine_of_content(&a, &b, whole), cosine(&a, &b));
+        assert_eq!(cosine_of_content(&[0.0, 0.0, 1.0], &b, parts), 0.0);
+        assert!(cosine_of_content(&[f32::NAN, 0.0, 1.0], &b, parts).is_nan());
+    }
+
+    #[test]
     fn softmax_sums_to_one_at_any_scale() {
         assert_eq!(softmax(&[0.3], 100.0), [1.0]);
         assert_eq!(softmax(&[0.5, 0.5], 10_000.0), [0.5, 0.5]);
@@ -65,8 +98,15 @@ mod tests {
     #[test]
     fn captions_are_padded_or_refused_by_field() {
         let preprocess = Preprocess { size: Size { width: 4, height: 4 } };
-        let shape =
-            Shape { preprocess, context_length: 4, vocabulary: 10, pad: 9, embedding_width: 2, logit_scale: 1.0 };
+        let shape = Shape {
+            preprocess,
+            context_length: 4,
+            vocabulary: 10,
+            pad: 9,
+            embedding_width: 2,
+            layout_width: 0,
+            logit_scale: 1.0,
+        };
         assert_eq!(pad("caption", &[1, 2], shape).unwrap(), [1, 2, 9, 9]);
         assert_eq!(pad("caption", &[1, 2, 3, 4], shape).unwrap(), [1, 2, 3, 4]);
         let wrong = |ids: &[u32]| pad("labels[2]", ids, shape).unwrap_err().to_string();

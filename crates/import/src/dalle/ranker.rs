@@ -16,22 +16,39 @@ const BLOCKS: usize = 1024;
 pub(crate) struct Facts {
     pub(crate) vocabulary: usize,
     pub(crate) embedding_width: usize,
+    /// Of what lies where, at the embedding's end.
+    pub(crate) layout_width: Option<usize>,
     pub(crate) logit_scale: f32,
 }
+
+const LAYOUT: &str = "visual.layout.weight";
 
 pub(crate) fn facts(tensors: &mut Tensors<'_>) -> Result<Facts, Error> {
     let [vocabulary, _] = tensors.shape("token_embedding.weight")?;
     let [_, embedding_width] = tensors.shape("text_projection")?;
-    Facts::new(tensors, vocabulary, embedding_width)
+    if !tensors.contains(LAYOUT) {
+        return Facts::new(tensors, vocabulary, embedding_width, None);
+    }
+    let [layout_width, _, _, _] = tensors.shape(LAYOUT)?;
+    if (1..embedding_width).contains(&layout_width) {
+        return Facts::new(tensors, vocabulary, embedding_width, Some(layout_width));
+    }
+    let expected = format!("fewer numbers than the {embedding_width} of text_projection");
+    Err(tensors.wrong(LAYOUT, expected, format!("{layout_width}")))
 }
 
 impl Facts {
     /// Takes the scale, whose name all share.
-    pub(crate) fn new(tensors: &mut Tensors<'_>, vocabulary: usize, embedding_width: usize) -> Result<Self, Error> {
+    pub(crate) fn new(
+        tensors: &mut Tensors<'_>,
+        vocabulary: usize,
+        embedding_width: usize,
+        layout_width: Option<usize>,
+    ) -> Result<Self, Error> {
         let logarithm = tensors.take("logit_scale", &[])?.values[0];
         let logit_scale = logarithm.exp();
         if (f32::MIN_POSITIVE..=1e4).contains(&logit_scale) {
-            return Ok(Self { vocabulary, embedding_width, logit_scale });
+            return Ok(Self { vocabulary, embedding_width, layout_width, logit_scale });
         }
         Err(tensors.wrong("logit_scale", "a logarithm up to ln(10000)".into(), format!("{logarithm}")))
     }
@@ -45,12 +62,7 @@ pub(crate) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
         return Err(tensors.wrong("visual.conv1.weight", expected, format!("{patch}")));
     }
     let patches = Conv { weight: tensors.take("visual.conv1.weight", &[width, 3, patch, patch])?, bias: None };
-    let layout = layout(tensors, c)?;
-    let layout_width = layout.as_ref().map_or(0, |layout| layout.map.weight.shape[0]);
-    if layout_width >= facts.embedding_width {
-        let expected = format!("fewer numbers than the {} of text_projection", facts.embedding_width);
-        return Err(tensors.wrong("visual.layout.weight", expected, format!("{layout_width}")));
-    }
+    let layout = facts.layout_width.map(|width| layout(tensors, c, width)).transpose()?;
     let weights = Vision {
         mean: c.mean,
         std: c.std,
@@ -64,29 +76,29 @@ pub(crate) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
     blocks(tensors, &mut tower, "visual.transformer.resblocks", width, c)?;
     let pool = Pool {
         norm: norm(tensors, "visual.ln_post", width, c)?,
-        projection: projection(tensors, "visual.proj", [width, facts.embedding_width - layout_width])?,
+        projection: projection(
+            tensors,
+            "visual.proj",
+            [width, facts.embedding_width - facts.layout_width.unwrap_or(0)],
+        )?,
     };
     tower.finish(&pool)
 }
 
-/// The way past the transformer, of checkpoints that have one.
-fn layout(tensors: &mut Tensors<'_>, c: &Clip) -> Result<Option<Layout>, Error> {
-    let key = "visual.layout.weight";
-    if !tensors.contains(key) {
-        return Ok(None);
-    }
-    let [width, _, squares, _] = tensors.shape(key)?;
+/// The way past the transformer.
+fn layout(tensors: &mut Tensors<'_>, c: &Clip, width: usize) -> Result<Layout, Error> {
+    let [_, _, squares, _] = tensors.shape(LAYOUT)?;
     if squares == 0 || !c.image_size.is_multiple_of(squares) {
         let expected = format!("a number of squares that divides clip.image_size {}", c.image_size);
-        return Err(tensors.wrong(key, expected, format!("{squares}")));
+        return Err(tensors.wrong(LAYOUT, expected, format!("{squares}")));
     }
-    let weight = tensors.take(key, &[width, 3, squares, squares])?;
+    let weight = tensors.take(LAYOUT, &[width, 3, squares, squares])?;
     let bias = Some(tensors.take("visual.layout.bias", &[width])?);
     let scale = tensors.take("visual.layout.scale", &[])?.values[0];
     if !(1e-3..=1e3).contains(&scale) {
         return Err(tensors.wrong("visual.layout.scale", "0.001 to 1000".into(), format!("{scale}")));
     }
-    Ok(Some(Layout { map: Conv { weight, bias }, scale }))
+    Ok(Layout { map: Conv { weight, bias }, scale })
 }
 
 pub(crate) fn text(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {

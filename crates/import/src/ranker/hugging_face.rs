@@ -17,7 +17,7 @@ const TOKENS: &str = "text_model.embeddings.token_embedding.weight";
 pub(super) fn facts(tensors: &mut Tensors<'_>) -> Result<Facts, Error> {
     let [vocabulary, _] = tensors.shape(TOKENS)?;
     let [embedding_width, _] = tensors.shape("text_projection.weight")?;
-    Facts::new(tensors, vocabulary, embedding_width)
+    Facts::new(tensors, vocabulary, embedding_width, None)
 }
 
 pub(super) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &Facts) -> Result<Graph, Error> {

@@ -31,6 +31,7 @@ pub const SHAPE: Shape = Shape {
     vocabulary: 1000,
     pad: 999,
     embedding_width: 2,
+    layout_width: 0,
     logit_scale: 100.0,
 };
 

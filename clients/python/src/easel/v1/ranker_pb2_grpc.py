@@ -72,7 +72,8 @@ class RankerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Classify(self, request, context):
-        """A picture against labels: softmax of logit_scale × cosine.
+        """A picture against labels: softmax of logit_scale × cosine. Where a part of the embeddings says
+        what lies where, the cosine is of the part that says what is in the picture.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
