@@ -171,7 +171,6 @@ fn a_layout_that_does_not_fit_the_ranker_is_refused() {
     };
     refused(24, 2, 1.0, "weight: expected fewer numbers than the 24 of text_projection, found 24");
     refused(4, 7, 1.0, "weight: expected a number of squares that divides clip.image_size");
-    refused(4, 0, 1.0, "weight: expected a number of squares that divides clip.image_size");
     refused(4, 2, 0.0, "scale: expected 0.001 to 1000, found 0");
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn image(graph: Graph, tensors: &mut Tensors<'_>, c: &Clip, facts: &F
 /// The way past the transformer.
 fn layout(tensors: &mut Tensors<'_>, c: &Clip, width: usize) -> Result<Layout, Error> {
     let [_, _, squares, _] = tensors.shape(LAYOUT)?;
-    if squares == 0 || !c.image_size.is_multiple_of(squares) {
+    if !c.image_size.is_multiple_of(squares) {
         let expected = format!("a number of squares that divides clip.image_size {}", c.image_size);
         return Err(tensors.wrong(LAYOUT, expected, format!("{squares}")));
     }
