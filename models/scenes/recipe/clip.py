@@ -118,10 +118,11 @@ class Clip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.6593))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
-    def add_layout(self, width, squares, scale):
-        """Embed what lies where, too; the captions' part of it is zero."""
-        self.visual.layout = Layout(width, squares, scale).to(self.text_projection.device)
-        self.text_projection = nn.Parameter(F.pad(self.text_projection.detach(), (0, width)))
+    def add_layout(self, settings):
+        """Embed what lies where, too, as `[layout]` says; the captions' part of it is zero."""
+        layout = Layout(*(settings[name] for name in ("width", "squares", "scale")))
+        self.visual.layout = layout.to(self.text_projection.device)
+        self.text_projection = nn.Parameter(F.pad(self.text_projection.detach(), (0, settings["width"])))
 
     def encode_image(self, x):
         seen = F.normalize(self.visual(x).float(), dim=-1)
@@ -160,7 +161,7 @@ def trained(config, work):
 def load(config, work):
     model, text = build(config, work)
     if "layout" in config:
-        model.add_layout(*(config["layout"][name] for name in ("width", "squares", "scale")))
+        model.add_layout(config["layout"])
     model.load_state_dict(torch.load(trained(config, work), map_location=DEVICE)["model"])
     return model.eval().requires_grad_(False), text
 

@@ -93,23 +93,17 @@ class Check:
         return {name: (1 - F.cosine_similarity(told(tokens)[1], seen(means))).mean().item() for name, (tokens, means) in self.sets.items()}
 
 
-def _start(config, work):
-    """The trained ranker with a layout of which the text tower does not know yet."""
-    model, text = clip.build(config, work)
-    model.load_state_dict(torch.load(os.path.join(work, "clip.pt"), map_location=DEVICE)["model"])
-    model.add_layout(*(config["layout"][name] for name in ("width", "squares", "scale")))
-    return model, text
-
-
 def train(config, work, replicas):
     """Teach the text tower what lies where, if the configuration has a layout; the image tower stays as it is."""
     if "layout" not in config:
         return
     settings = config["layout"]["train"]
-    model, text = _start(config, work)
-    before, _ = clip.build(config, work)
+    before, text = clip.build(config, work)
     before.load_state_dict(torch.load(os.path.join(work, "clip.pt"), map_location=DEVICE)["model"])
     before.eval().requires_grad_(False)
+    model, _ = clip.build(config, work)
+    model.load_state_dict(before.state_dict())
+    model.add_layout(config["layout"])
     model.visual.requires_grad_(False)
     model.logit_scale.requires_grad_(False)
     learnt = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

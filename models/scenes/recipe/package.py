@@ -129,7 +129,7 @@ def start(config, work, package):
     ranker = {**graphs["ranker_image"], **graphs["ranker_text"]}
     if "visual.layout.weight" in ranker and "layout" in config:
         whole, _ = clip.build(config, work)
-        whole.add_layout(*(config["layout"][name] for name in ("width", "squares", "scale")))
+        whole.add_layout(config["layout"])
         torch.save({**kept, "model": _ranker(whole.cpu(), ranker, logit_scale)}, os.path.join(work, "layout.pt"))
     ranker["text_projection"] = ranker["text_projection"][:, : config["clip"]["embed"]]
     torch.save({**kept, "model": _ranker(clip.build(config, work)[0].cpu(), ranker, logit_scale)}, os.path.join(work, "clip.pt"))

@@ -54,6 +54,16 @@ mod tests {
 
     use super::*;
 
+    const SHAPE: Shape = Shape {
+        preprocess: Preprocess { size: Size { width: 4, height: 4 } },
+        context_length: 4,
+        vocabulary: 10,
+        pad: 9,
+        embedding_width: 2,
+        layout_width: 0,
+        logit_scale: 1.0,
+    };
+
     #[test]
     fn cosines_are_bounded() {
         assert_eq!(cosine(&[0.6, 0.8], &[0.6, 0.8]), 1.0);
@@ -65,16 +75,7 @@ mod tests {
 
     #[test]
     fn content_is_compared_whatever_lies_where() {
-        let preprocess = Preprocess { size: Size { width: 4, height: 4 } };
-        let whole = Shape {
-            preprocess,
-            context_length: 4,
-            vocabulary: 10,
-            pad: 9,
-            embedding_width: 3,
-            layout_width: 0,
-            logit_scale: 1.0,
-        };
+        let whole = Shape { embedding_width: 3, ..SHAPE };
         let parts = Shape { layout_width: 1, ..whole };
         let (a, b) = ([0.36, 0.48, 0.8], [0.6, 0.0, -0.8]);
         assert!((cosine_of_content(&a, &b, parts) - 0.6).abs() < 1e-6);
@@ -97,19 +98,9 @@ mod tests {
 
     #[test]
     fn captions_are_padded_or_refused_by_field() {
-        let preprocess = Preprocess { size: Size { width: 4, height: 4 } };
-        let shape = Shape {
-            preprocess,
-            context_length: 4,
-            vocabulary: 10,
-            pad: 9,
-            embedding_width: 2,
-            layout_width: 0,
-            logit_scale: 1.0,
-        };
-        assert_eq!(pad("caption", &[1, 2], shape).unwrap(), [1, 2, 9, 9]);
-        assert_eq!(pad("caption", &[1, 2, 3, 4], shape).unwrap(), [1, 2, 3, 4]);
-        let wrong = |ids: &[u32]| pad("labels[2]", ids, shape).unwrap_err().to_string();
+        assert_eq!(pad("caption", &[1, 2], SHAPE).unwrap(), [1, 2, 9, 9]);
+        assert_eq!(pad("caption", &[1, 2, 3, 4], SHAPE).unwrap(), [1, 2, 3, 4]);
+        let wrong = |ids: &[u32]| pad("labels[2]", ids, SHAPE).unwrap_err().to_string();
         assert_eq!(wrong(&[]), "labels[2].ids: expected 1 … 4 ids, found 0");
         assert_eq!(wrong(&[1; 5]), "labels[2].ids: expected 1 … 4 ids, found 5");
         assert_eq!(wrong(&[1, 10]), "labels[2].ids[1]: expected 0 … 9, found 10");
