@@ -2,6 +2,7 @@
 
 use easel_proto::v1::{Picture, RankRequest};
 use easel_ranker::Config;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -20,6 +21,19 @@ async fn scores_are_cosines_and_come_as_they_are_ready() {
     call.end().await;
     let texts = service.runs().into_iter().filter(|run| run.0 == "texts");
     assert_eq!(texts.count(), 1, "a caption is embedded once a call");
+    service.end().await;
+}
+
+#[tokio::test]
+async fn what_lies_where_counts_in_a_score() {
+    let service = Service::free().await;
+    let (send, messages) = tokio::sync::mpsc::channel(2);
+    send.send(header(refer("placed", ""), Some(text(0)))).await.unwrap();
+    send.send(candidate(0, Some(picture(60)))).await.unwrap();
+    let mut scores = service.client.clone().rank(ReceiverStream::new(messages)).await.unwrap().into_inner();
+    let score = within(scores.message()).await.unwrap().unwrap().clip_score;
+    assert!((score - (0.5 - 1.0) / 2.0).abs() < 1e-6, "{score}");
+    drop((send, scores));
     service.end().await;
 }
 

@@ -72,6 +72,28 @@ impl Model for Compass {
     }
 }
 
+/// A compass whose embeddings have a layout, too: of pictures and of texts in opposite directions, as long as the rest.
+struct Placed(Compass);
+
+impl Placed {
+    const SHAPE: Shape = Shape { embedding_width: 3, layout_width: 1, ..SHAPE };
+
+    fn placed(directions: &[f32], layout: f32) -> Vec<f32> {
+        let half = 0.5_f32.sqrt();
+        directions.chunks(2).flat_map(|direction| [direction[0] * half, direction[1] * half, layout * half]).collect()
+    }
+}
+
+impl Model for Placed {
+    fn embed_images(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
+        Ok(Self::placed(&self.0.embed_images(pixels)?, 1.0))
+    }
+
+    fn embed_texts(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
+        Ok(Self::placed(&self.0.embed_texts(ids)?, -1.0))
+    }
+}
+
 pub struct Service {
     pub client: Client,
     pub status: StatusServiceClient<Channel>,
@@ -95,10 +117,15 @@ impl Service {
     async fn start(config: Config, gated: bool) -> Self {
         let (told, runs) = unbounded_channel();
         let (go, gate) = mpsc::channel();
+        let placed = Placed(Compass { runs: told.clone(), gate: None });
         let compass = Compass { runs: told, gate: gated.then_some(gate) };
-        let towers = Towers { shape: SHAPE, device: "cpu".into(), model: Box::new(compass) };
+        let towers = |shape, model| Some(Towers { shape, device: "cpu".into(), model });
         let engine = |name: &str, ranker| Engine { name: name.into(), digest: "aa".into(), ranker };
-        let engines = vec![engine("shapes", Some(towers)), engine("plain", None)];
+        let engines = vec![
+            engine("shapes", towers(SHAPE, Box::new(compass) as Box<dyn Model + Send>)),
+            engine("placed", towers(Placed::SHAPE, Box::new(placed))),
+            engine("plain", None),
+        ];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let channel = connect(listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();

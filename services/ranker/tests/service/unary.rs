@@ -46,6 +46,19 @@ async fn labels_get_probabilities_that_sum_to_one() {
 }
 
 #[tokio::test]
+async fn labels_are_compared_without_what_lies_where() {
+    let mut service = Service::free().await;
+    let request = |name| ClassifyRequest { package: refer(name, ""), ..classify(30, &[90, 29, 210]) };
+    let whole = service.client.classify(request("shapes")).await.unwrap().into_inner();
+    let placed = service.client.classify(request("placed")).await.unwrap().into_inner();
+    for (a, b) in whole.clip_scores.iter().zip(&placed.clip_scores) {
+        assert!((a - b).abs() < 1e-6, "{whole:?} {placed:?}");
+    }
+    assert!(placed.probabilities[1] > 0.999);
+    service.end().await;
+}
+
+#[tokio::test]
 async fn bad_requests_are_refused_by_field_and_the_service_goes_on() {
     let mut service = Service::free().await;
     let none = || ClassifyRequest { picture: None, ..classify(0, &[1]) };
