@@ -23,7 +23,7 @@ from .grammar import CAMERAS, CORNERS, COUNTS, LIGHTS, MATERIALS, SIZES, STYLES,
 from .sprites import COLORS, OBJECTS, TEXTURES
 from .stream import batches, still
 from .text import RankerText
-from .training import DEVICE, MIXED, Muon, Run
+from .training import DEVICE, MIXED, Optimizers, Run
 
 
 class Attention(nn.Module):
@@ -330,25 +330,16 @@ class Losses:
 def train(config, work, replicas):
     settings, size = config["clip"]["train"], config["clip"]["image_size"]
     model, text = build(config, work)
-    matrices = [
-        (parameter, 3 if "in_proj" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "resblocks" in name]
-    chosen = {id(parameter) for parameter, _ in matrices}
     losses = Losses(model, text, settings, size)
-    others = [parameter for part in (model, losses.attributes) for parameter in part.parameters() if id(parameter) not in chosen]
-    muon = Muon(matrices, settings["muon_rate"], replicas)
-    adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.98), weight_decay=0.0)
-    run = Run(os.path.join(work, "clip.pt"), settings, {"model": model, "attributes": losses.attributes}, {"muon": muon, "adam": adam}, replicas)
+    named = [*model.named_parameters(), *losses.attributes.named_parameters()]
+    optimizers = Optimizers(named, "resblocks", "in_proj", settings, (0.9, 0.98), replicas)
+    run = Run(os.path.join(work, "clip.pt"), settings, {"model": model, "attributes": losses.attributes}, optimizers.kept(), replicas)
     seed = f"clip {replicas.rank} {run.step}"
     pairs, rng, check = Pairs(config, work, seed), random.Random(seed), Check(config)
     while run.running():
         run.rates(settings["warmup"], settings["decay"])
         loss = losses(*next(pairs), rng)
-        loss.backward()
-        replicas.average_gradients([*model.parameters(), *losses.attributes.parameters()])
-        nn.utils.clip_grad_norm_(others, 1.0)
-        for optimizer in (muon, adam):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
+        optimizers.step(loss)
         run.step += 1
         if run.due():
             run.report(loss=loss.item(), **check(model, text, size), scale=model.logit_scale.exp().item(), pairs=run.rate(settings["batch"]))

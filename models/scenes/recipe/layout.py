@@ -19,7 +19,7 @@ from .grammar import SHOWN, sample_held, sample_train
 from .judge import looks
 from .scenes import pixels
 from .stream import batches, still
-from .training import DEVICE, Muon, Run
+from .training import DEVICE, Optimizers, Run
 
 UNSAID = 0.03  # directions count half in which scenes that a caption does not tell apart differ by this share of the most
 PART = 500  # scenes that are drawn at once
@@ -106,14 +106,10 @@ def train(config, work, replicas):
     model.add_layout(config["layout"])
     model.visual.requires_grad_(False)
     model.logit_scale.requires_grad_(False)
-    learnt = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    matrices = [(parameter, 3 if "in_proj" in name else 1) for name, parameter in learnt.items() if parameter.ndim == 2 and "resblocks" in name]
-    chosen = {id(parameter) for parameter, _ in matrices}
-    others = [parameter for parameter in learnt.values() if id(parameter) not in chosen]
-    muon = Muon(matrices, settings["muon_rate"], replicas)
-    adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.98), weight_decay=0.0)
+    learnt = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    optimizers = Optimizers(learnt, "resblocks", "in_proj", settings, (0.9, 0.98), replicas)
     fresh = not os.path.exists(os.path.join(work, "layout.pt"))
-    run = Run(os.path.join(work, "layout.pt"), settings, {"model": model}, {"muon": muon, "adam": adam}, replicas)
+    run = Run(os.path.join(work, "layout.pt"), settings, {"model": model}, optimizers.kept(), replicas)
     layout = model.visual.layout
     if fresh:
         weight, bias = fit(config)
@@ -137,12 +133,7 @@ def train(config, work, replicas):
         true = seen(means.float())
         loss = 2 * (1 - F.cosine_similarity(place, true)).mean() + (1 - F.cosine_similarity(kept[: len(old)], old)).mean() \
             + (1 - F.cosine_similarity(torch.cat([kept, place], 1)[: len(old)], torch.cat([old, true[: len(old)]], 1))).mean()
-        loss.backward()
-        replicas.average_gradients(list(learnt.values()))
-        nn.utils.clip_grad_norm_(others, 1.0)
-        for optimizer in (muon, adam):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
+        optimizers.step(loss)
         run.step += 1
         if run.due():
             run.report(loss=loss.item(), **check(told, seen), captions=run.rate(settings["batch"]))

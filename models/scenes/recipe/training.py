@@ -1,4 +1,4 @@
-"""What the training stages share: the Muon optimiser, the learning rate over wall-clock time, and restartable runs."""
+"""What the training stages share: the optimisers, the learning rate over wall-clock time, and restartable runs."""
 import ctypes
 import math
 import os
@@ -83,6 +83,32 @@ class Muon(torch.optim.Optimizer):
         rate = group["lr"] * max(1, updates.shape[1] / updates.shape[2]) ** 0.5
         for parameter, update in zip(parameters, updates.split(group["parts"])):
             parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.flatten(0, 1), alpha=rate)
+
+
+class Optimizers:
+    """Muon for the matrices of a model's blocks, AdamW for everything else, whose gradients are cut to a length of 1.
+
+    Of the named parameters, those with `blocks` in the name are of blocks, those with `stacked`, too, are three matrices in one.
+    """
+
+    def __init__(self, named, blocks, stacked, settings, betas, replicas):
+        named, self.replicas = dict(named), replicas
+        inside = {name: parameter for name, parameter in named.items() if parameter.ndim == 2 and blocks in name}
+        self.every, self.others = list(named.values()), [parameter for name, parameter in named.items() if name not in inside]
+        self.muon = Muon([(parameter, 3 if stacked in name else 1) for name, parameter in inside.items()], settings["muon_rate"], replicas)
+        self.adam = torch.optim.AdamW(self.others, settings["rate"], betas=betas, weight_decay=0.0)
+
+    def kept(self):
+        """What a `Run` keeps."""
+        return {"muon": self.muon, "adam": self.adam}
+
+    def step(self, loss):
+        loss.backward()
+        self.replicas.average_gradients(self.every)
+        torch.nn.utils.clip_grad_norm_(self.others, 1.0)
+        for optimizer in (self.muon, self.adam):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
 
 
 class Run:

@@ -16,7 +16,7 @@ from .dvae import Quantizer, load_codes
 from .grammar import sample_held, sample_train
 from .stream import batches, still
 from .text import SamplerText
-from .training import DEVICE, MIXED, Muon, Run
+from .training import DEVICE, MIXED, Optimizers, Run
 
 RMS_EPSILON = 1.1920929e-07
 ACTIVATIONS = {
@@ -294,13 +294,8 @@ def train(config, work, replicas):
     """Text loss weight 1/8 of the image's, as the paper; some captions are dropped, for guidance."""
     settings = config["transformer"]["train"]
     (model, text), dvae = build(config, work), load_codes(config, work)
-    matrices = [(parameter, 3 if "qkv" in name else 1) for name, parameter in model.named_parameters() if parameter.ndim == 2 and "layers." in name]
-    chosen = {id(parameter) for parameter, _ in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    muon = Muon(matrices, settings["muon_rate"], replicas)
-    adam = torch.optim.AdamW(others, settings["rate"], betas=(0.9, 0.95), weight_decay=0.0)
-    run = Run(
-        os.path.join(work, "transformer.pt"), settings, {"model": model}, {"muon": muon, "adam": adam}, replicas, save_every=180)
+    optimizers = Optimizers(model.named_parameters(), "layers.", "qkv", settings, (0.9, 0.95), replicas)
+    run = Run(os.path.join(work, "transformer.pt"), settings, {"model": model}, optimizers.kept(), replicas, save_every=180)
     torch.manual_seed(1000 * run.step + replicas.rank)
     nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length, device=DEVICE), settings["batch"]
     stream = batches(config, batch, f"transformer {replicas.rank} {run.step}")
@@ -313,12 +308,7 @@ def train(config, work, replicas):
         tokens = torch.where(torch.rand(batch, 1, device=DEVICE) < settings["caption_dropout"], nothing, tokens)
         codes = dvae.encode(images)
         text_loss, image_loss = forward(tokens, codes, text.vocabulary)
-        (image_loss + text_loss / 8).backward()
-        replicas.average_gradients(model.parameters())
-        nn.utils.clip_grad_norm_(others, 1.0)
-        for optimizer in (muon, adam):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
+        optimizers.step(image_loss + text_loss / 8)
         run.step += 1
         if run.step % 8 == 0 or mean is None:
             mean = image_loss.item() if mean is None else 0.9 * mean + 0.1 * image_loss.item()
