@@ -5,14 +5,15 @@ import tomllib
 
 import torch
 
-from . import clip, drawn, dvae, export, layout, package, sheet, sweep, text, transformer
+from . import average, clip, drawn, dvae, export, layout, package, sheet, sweep, text, transformer
 from .canvas import use_config
 from .parallel import launch
 from .training import keep_memory
 
 TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train, "layout": layout.train}
 STAGES = {
-    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random, "from-package": None}
+    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random,
+    "from-package": None, "average": None}
 
 
 def main():
@@ -21,6 +22,7 @@ def main():
     parser.add_argument("--config", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--package", help="the package whose weights from-package starts from")
+    parser.add_argument("--of", nargs="+", help="the work folders whose samplers average takes the mean of")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()
@@ -33,6 +35,8 @@ def main():
         launch(TRAINING[arguments.stage], config, arguments.work)
     elif arguments.stage == "from-package":
         package.start(config, arguments.work, arguments.package or parser.error("from-package needs --package"))
+    elif arguments.stage == "average":
+        average.average(arguments.work, arguments.of or parser.error("average needs --of"))
     else:
         STAGES[arguments.stage](config, arguments.work)
 

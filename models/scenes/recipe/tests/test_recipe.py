@@ -16,6 +16,7 @@ from harness import CONFIG, easel, needs_font, read_tensors, reports, rows, run,
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
+import recipe.average
 import recipe.package
 from recipe import clip, dvae, transformer
 
@@ -111,6 +112,20 @@ def test_training_goes_on_from_a_package(work, package, tmp_path):
     rankings = [clip.scores(*clip.load(config, each), pictures, ["a red car", "two green frogs"], size) for each in (work, tmp_path)]
     assert torch.allclose(*rankings, atol=1e-3)
     assert torch.isclose(*(clip.load(config, each)[0].logit_scale for each in (work, tmp_path)), atol=1e-3)
+
+
+def test_the_mean_of_samplers_is_a_sampler(work, tmp_path):
+    with open(CONFIG, "rb") as file:
+        config = tomllib.load(file)
+    state = torch.load(work / "transformer.pt")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "tokenizer.json").write_bytes((work / "tokenizer.json").read_bytes())
+    torch.save({**state, "model": {name: tensor + 2 for name, tensor in state["model"].items()}}, moved / "transformer.pt")
+    recipe.average.average(tmp_path / "mean", [work, moved])
+    mean, _ = transformer.load(config, tmp_path / "mean")
+    for name, tensor in mean.state_dict().items():
+        assert torch.allclose(tensor, state["model"][name] + 1, atol=1e-5), name
 
 
 def test_all_stages_are_run_within_a_time_and_what_is_there_is_packed(work, tmp_path):
