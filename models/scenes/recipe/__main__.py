@@ -12,13 +12,12 @@ from .training import keep_memory
 
 TRAINING = {"codes": dvae.train_codes, "decoder": dvae.train_decoder, "transformer": transformer.train, "clip": clip.train, "layout": layout.train}
 STAGES = {
-    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random,
-    "from-package": None, "average": None}
+    "text": text.train_tokenizers, "drawn": drawn.draw, "judge": sweep.evaluate, "sheet": sheet.sheet, "export": export.export, "export-random": export.export_random}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="recipe", description=__doc__)
-    parser.add_argument("stage", choices=[*TRAINING, *STAGES])
+    parser.add_argument("stage", choices=[*TRAINING, *STAGES, "from-package", "average"])
     parser.add_argument("--config", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--package", help="the package whose weights from-package starts from")

@@ -2,7 +2,6 @@
 
 use easel_proto::v1::{Picture, RankRequest};
 use easel_ranker::Config;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -27,13 +26,11 @@ async fn scores_are_cosines_and_come_as_they_are_ready() {
 #[tokio::test]
 async fn what_lies_where_counts_in_a_score() {
     let service = Service::free().await;
-    let (send, messages) = tokio::sync::mpsc::channel(2);
-    send.send(header(refer("placed", ""), Some(text(0)))).await.unwrap();
-    send.send(candidate(0, Some(picture(60)))).await.unwrap();
-    let mut scores = service.client.clone().rank(ReceiverStream::new(messages)).await.unwrap().into_inner();
-    let score = within(scores.message()).await.unwrap().unwrap().clip_score;
+    let mut call = Call::of(&service.client, header(refer("placed", ""), Some(text(0)))).await;
+    call.send(candidate(0, Some(picture(60)))).await;
+    let (_, score) = call.score().await;
     assert!((score - (0.5 - 1.0) / 2.0).abs() < 1e-6, "{score}");
-    drop((send, scores));
+    call.end().await;
     service.end().await;
 }
 

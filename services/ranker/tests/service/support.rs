@@ -119,10 +119,10 @@ impl Service {
         let (go, gate) = mpsc::channel();
         let placed = Placed(Compass { runs: told.clone(), gate: None });
         let compass = Compass { runs: told, gate: gated.then_some(gate) };
-        let towers = |shape, model| Some(Towers { shape, device: "cpu".into(), model });
+        let towers = |shape, model: Box<dyn Model>| Some(Towers { shape, device: "cpu".into(), model });
         let engine = |name: &str, ranker| Engine { name: name.into(), digest: "aa".into(), ranker };
         let engines = vec![
-            engine("shapes", towers(SHAPE, Box::new(compass) as Box<dyn Model + Send>)),
+            engine("shapes", towers(SHAPE, Box::new(compass))),
             engine("placed", towers(Placed::SHAPE, Box::new(placed))),
             engine("plain", None),
         ];
@@ -200,10 +200,15 @@ pub struct Call {
 impl Call {
     /// With a caption in the direction of 0°.
     pub async fn start(client: &Client) -> Self {
+        Self::of(client, header(None, Some(text(0)))).await
+    }
+
+    /// With this header.
+    pub async fn of(client: &Client, header: RankRequest) -> Self {
         let (send, messages) = tokio::sync::mpsc::channel(1);
         let call = client.clone().rank(ReceiverStream::new(messages)).await;
         let call = Self { send, scores: call.unwrap().into_inner() };
-        call.send(header(None, Some(text(0)))).await;
+        call.send(header).await;
         call
     }
 
