@@ -3,7 +3,7 @@
 Beside the other captions of a batch, each picture is compared with captions that differ in a single attribute and with the bare
 names of all objects, and each caption with a damaged copy of its picture; and the picture's attributes are read from its embedding. Part of the pictures are seen through the autoencoder,
 and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
-one that differs in a single attribute.
+one that differs in a single attribute, or between the two.
 """
 import os
 import random
@@ -193,6 +193,34 @@ def _recoloured(images, rng):
     return np.array([255 - part if rng.random() < 0.4 else part for part in parts], np.uint8).reshape(images.shape)
 
 
+def _redrawn(images, rng):
+    """Each picture as its lines or as two tones, in two colours, or under a pattern: what is in it can be told neither by its colours nor by its surface."""
+    def color():
+        return np.array([rng.random() for _ in range(3)], np.float32) * 255
+
+    def of_two(share):
+        return share[..., None] * color() + (1 - share[..., None]) * color()
+
+    def lines(image):
+        gray = np.pad(image.mean(-1), ((0, 1), (0, 1)), "edge")
+        steps = np.abs(np.diff(gray, axis=0)[:, :-1]) + np.abs(np.diff(gray, axis=1)[:-1])
+        return of_two(np.minimum(1, steps * rng.uniform(0.7, 2) / (np.quantile(steps, 0.97) + 1)))
+
+    def tones(image):
+        gray = image.mean(-1)
+        return of_two((gray > np.quantile(gray, rng.uniform(0.25, 0.75))).astype(np.float32))
+
+    def patterned(image):
+        rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] * (2 * np.pi / rng.uniform(5, 16))
+        turn, share = rng.uniform(0, np.pi), rng.uniform(0.3, 0.7)
+        wave = np.sin(rows * np.cos(turn) + columns * np.sin(turn))
+        wave = wave if rng.random() < 0.5 else wave * np.sin(columns * np.cos(turn) - rows * np.sin(turn))
+        hidden = share * (wave > rng.uniform(-0.2, 0.4))[..., None]
+        return image * (1 - hidden) + color() * hidden
+
+    return np.array([rng.choice((lines, tones, patterned))(image.astype(np.float32)) for image in images]).reshape(images.shape).astype(np.uint8)
+
+
 class Painted:
     """Scenes seen through the autoencoder, whole and with damaged tokens: a store that grows, since painting takes longer than looking."""
 
@@ -237,7 +265,9 @@ class Pairs:
         settings, count = self.settings, self.settings["alternatives"]
         self.painted.grow()
         chosen = [self.rng.randrange(len(self.drawn)) for _ in range(settings["drawn"])]
-        mine, theirs = (_moved(side[chosen], self.rng) for side in self.drawings)
+        right, *wrong = self.drawings
+        mine = _moved(right[chosen], self.rng)
+        theirs = _moved(np.stack([self.rng.choice(wrong)[i] for i in chosen]), self.rng)
         coded, seen, damaged = self.painted.take(settings["coded"], settings["damaged"])
         rendered, images = next(self.rendered)
         others = [[self.drawn.pairs[i][1], *some_alternatives(self.drawn.pairs[i][0], self.rng, count - 1)] for i in chosen]
@@ -268,6 +298,7 @@ ATTRIBUTES = {
     "style": (STYLES, 0.3), "panel": (STYLES, 0.2), "background": (("", *("plain:" + color for color in PLAIN), *PLACES), 0.2),
     "count": ((0, *COUNTS), 0.2), "corner": (("", *CORNERS), 0.1), "size": (SIZES, 0.2), "camera": (("", *CAMERAS), 0.2), "light": (("", *LIGHTS), 0.1)}
 SHAPED = ("object", "material", "texture", "style", "panel")  # what can be told whatever the colours
+OUTLINED = ("object", "material")  # and whatever the surface
 
 
 class Attributes(nn.Module):
@@ -295,7 +326,7 @@ class Losses:
 
     Each picture must find its caption among all captions of the batch and those that differ in one attribute; each caption its
     picture among all pictures and those that suit it less; and each picture of objects the name of one among all their names, some
-    with other colours too.
+    with other colours or drawn in another way, too.
     """
 
     def __init__(self, model, text, settings, size):
@@ -311,12 +342,14 @@ class Losses:
         batch, every = len(scenes), scenes + [other for own in others for other in own]
         captions = [caption(scene, rng) for scene in every]
         tokens = torch.from_numpy(self.text(captions + self.names)).to(DEVICE)
-        some = rng.sample(range(batch), self.settings["recoloured"])
-        pictures = np.concatenate([images, worse, _recoloured(images[some], rng)])
+        recoloured, redrawn = (rng.sample(range(batch), self.settings[name]) for name in ("recoloured", "redrawn"))
+        some = recoloured + redrawn
+        pictures = np.concatenate([images, worse, _recoloured(images[recoloured], rng), _redrawn(images[redrawn], rng)])
         seen, said = self.embed(preprocess(pictures, self.size), tokens)
-        told = self.attributes(seen[:batch], scenes)
-        if some:
-            told = told + self.attributes(seen[-len(some) :], [scenes[i] for i in some], SHAPED)
+        told, changed = self.attributes(seen[:batch], scenes), seen[batch + len(worse) :].split([len(recoloured), len(redrawn)])
+        for own, which, names in zip(changed, (recoloured, redrawn), (SHAPED, OUTLINED)):
+            if which:
+                told = told + self.attributes(own, [scenes[i] for i in which], names)
         logits = F.normalize(seen, dim=-1) @ said.T * self.model.logit_scale.clamp(max=4.6).exp()
         asked = [caption(scene) for scene in every]
         same = torch.tensor([[asked[i] == asked[j] and i != j for j in range(len(every))] for i in range(batch)], device=DEVICE)

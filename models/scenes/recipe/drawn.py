@@ -11,8 +11,14 @@ from .grammar import SHOWN, held_out, sample_train
 from .training import PRODUCTS
 
 
+BETWEEN = 0.4  # of a picture between two captions: the weight of the right one
+
+
 class Drawn:
-    """`tokens[0]` was drawn for the scenes `pairs[…][0]`, `tokens[1]` for their alternatives `pairs[…][1]`: both [n, cells]."""
+    """`tokens[0]` was drawn for the scenes `pairs[…][0]`, `tokens[1]` for their alternatives `pairs[…][1]`, `tokens[2]` between both, each [n, cells].
+
+    What lies between is what the sampler makes of a caption that it half understands: logits that are the weighted mean of both captions'.
+    """
 
     def __init__(self, pairs, tokens):
         self.pairs, self.tokens = pairs, tokens
@@ -37,15 +43,17 @@ def draw(config, work):
     model, text = transformer.load(config, work)
     model.to(PRODUCTS)
     path, rng = os.path.join(work, "drawn.pt"), random.Random(15)
-    drawn = load_drawn(work) if os.path.exists(path) else Drawn([], [torch.empty(0, len(model.places()), dtype=torch.int16)] * 2)
+    drawn = load_drawn(work) if os.path.exists(path) else Drawn([], [torch.empty(0, len(model.places()), dtype=torch.int16)] * 3)
     for _ in drawn.pairs:
         _pair(rng)
     while len(drawn) < settings["pairs"]:
         pairs = [_pair(rng) for _ in range(settings["batch"])]
         captions = [caption(scene, rng) for pair in zip(*pairs) for scene in pair]
         rows = torch.from_numpy(text(captions)).to(model.image_bias.device)
-        tokens = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).cpu().to(torch.int16)
-        drawn = Drawn(drawn.pairs + pairs, [torch.cat(both) for both in zip(drawn.tokens, tokens.chunk(2))])
+        settings_of_both = sampling["temperature"], sampling["top_k"]
+        tokens = model.sample(rows, *settings_of_both, sampling["guidance_scale"]).chunk(2)
+        between = model.sample(rows.chunk(2)[0], *settings_of_both, BETWEEN, instead=rows.chunk(2)[1])
+        drawn = Drawn(drawn.pairs + pairs, [torch.cat([kept, new.cpu().to(torch.int16)]) for kept, new in zip(drawn.tokens, (*tokens, between))])
         torch.save({"pairs": pickle.dumps(drawn.pairs), "tokens": drawn.tokens}, path + ".new")
         os.replace(path + ".new", path)
         print(f"{len(drawn)} pairs", flush=True)

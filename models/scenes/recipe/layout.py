@@ -19,7 +19,7 @@ from .grammar import SHOWN, sample_held, sample_train
 from .judge import looks
 from .scenes import pixels
 from .stream import batches, still
-from .training import DEVICE, Optimizers, Run
+from .training import DEVICE, MIXED, Optimizers, Run
 
 UNSAID = 0.03  # directions count half in which scenes that a caption does not tell apart differ by this share of the most
 PART = 500  # scenes that are drawn at once
@@ -115,12 +115,18 @@ def train(config, work, replicas):
         weight, bias = fit(config)
         layout.weight.copy_(weight), layout.bias.copy_(bias)
         nn.init.normal_(model.text_projection[:, before.text_projection.shape[1] :].data, std=0.05)
+    elif not run.step:  # a package's layout: what `clip` learnt since counts
+        learnt_since = before.state_dict()
+        projection = learnt_since.pop("text_projection")
+        model.load_state_dict(learnt_since, strict=False)
+        model.text_projection.data[:, : projection.shape[1]] = projection
     seed, width = f"{replicas.rank} {run.step}", before.text_projection.shape[1]
     scenes, rng, check = Scenes(config, seed), random.Random(f"layout {seed}"), Check(config, text)
 
     def told(tokens):
         """What the text tower says: the part that was there, and the layout."""
-        return model.told(tokens).split([width, len(layout.bias)], 1)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
+            return model.told(tokens).float().split([width, len(layout.bias)], 1)
 
     def seen(means):
         return layout.map(means.to(DEVICE))
@@ -129,7 +135,9 @@ def train(config, work, replicas):
         run.rates(settings["warmup"], settings["decay"])
         own, means = scenes.take(settings["batch"], rng)
         tokens = _short(torch.from_numpy(text([caption(scene, rng) for scene in own])).to(DEVICE))
-        old, (kept, place) = before.encode_text(tokens[: settings["kept"]]), told(tokens)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=MIXED):
+            old = before.encode_text(tokens[: settings["kept"]])
+        kept, place = told(tokens)
         true = seen(means.float())
         loss = 2 * (1 - F.cosine_similarity(place, true)).mean() + (1 - F.cosine_similarity(kept[: len(old)], old)).mean() \
             + (1 - F.cosine_similarity(torch.cat([kept, place], 1)[: len(old)], torch.cat([old, true[: len(old)]], 1))).mean()

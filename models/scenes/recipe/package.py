@@ -11,6 +11,7 @@ import shutil
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from . import clip, transformer
 from .dvae import Dvae
@@ -105,9 +106,32 @@ def _autoencoder(model, tensors):
     return state
 
 
+def _for_pieces(kernel, side):
+    """A layer that reads pieces of pictures as the given one does of pieces that were first resized to what it reads (Beyer et al. 2023, *FlexiViT*)."""
+    if kernel.shape[-1] == side:
+        return kernel
+    enlarge = F.interpolate(torch.eye(side * side).view(-1, 1, side, side), kernel.shape[-2:], mode="bilinear", antialias=True)
+    return (kernel.flatten(2) @ enlarge.flatten(1).T).view(*kernel.shape[:2], side, side)
+
+
+def _for_places(embedding, count):
+    """The embeddings of the class and of a square of `count` places, between those of another square."""
+    square = [math.isqrt(each) for each in (len(embedding) - 1, count)]
+    places = embedding[1:].T.view(1, -1, square[0], square[0])
+    resized = F.interpolate(places, (square[1], square[1]), mode="bicubic", align_corners=False) if square[0] != square[1] else places
+    return torch.cat([embedding[:1], resized.flatten(2)[0].T])
+
+
 def _ranker(model, tensors, logit_scale):
-    """The state of a CLIP with the package's weights."""
+    """The state of a CLIP with the package's weights; where the configuration's pieces of a picture are of another size, its first layer is
+    resized, and where it has more blocks, these change nothing at first."""
+    kernel, places = model.visual.conv1.weight, len(model.visual.positional_embedding) - 1
+    tensors = {**tensors, "visual.conv1.weight": _for_pieces(tensors["visual.conv1.weight"], kernel.shape[-1])}
+    tensors["visual.positional_embedding"] = _for_places(tensors["visual.positional_embedding"], places)
     state = _taken(model, tensors, "resblocks.")
+    for name in state:
+        if "resblocks." in name and name not in tensors and ("out_proj" in name or "c_proj" in name):
+            state[name].zero_()
     state["visual.class_embedding"].zero_()
     state["logit_scale"].fill_(math.log(logit_scale))
     return state

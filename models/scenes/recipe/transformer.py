@@ -162,12 +162,12 @@ class Transformer(nn.Module):
         return self.text_head(x[:, : self.text - 1]), x[:, self.text - 1 : -1] @ codes.T + self.image_bias
 
     @torch.no_grad()
-    def sample(self, text, temperature=1.0, top_k=128, guidance=1.0):
-        """Image tokens for rows of text tokens; temperature 0 takes the likeliest token."""
+    def sample(self, text, temperature=1.0, top_k=128, guidance=1.0, instead=None):
+        """Image tokens for rows of text tokens; temperature 0 takes the likeliest token. Guidance goes away from no caption, or from the rows `instead`."""
         count = len(text)
         if guidance != 1:
             pads = torch.arange(self.text_embedding.num_embeddings - self.text, self.text_embedding.num_embeddings, device=text.device)
-            text = torch.cat([text, pads.expand(count, -1)])
+            text = torch.cat([text, pads.expand(count, -1) if instead is None else instead])
         codes, places, tokens = self.codes(), self.places(), []
         cache = Cache(self.text + len(places))
         x = self.text_embedding(text) + self.text_position.weight

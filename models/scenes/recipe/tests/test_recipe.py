@@ -17,8 +17,11 @@ from harness import CONFIG, easel, needs_font, read_tensors, reports, rows, run,
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import recipe.average
+import recipe.layout
 import recipe.package
 from recipe import clip, dvae, transformer
+from recipe.canvas import use_config
+from recipe.parallel import Replicas
 
 pytestmark = needs_font
 
@@ -112,6 +115,39 @@ def test_training_goes_on_from_a_package(work, package, tmp_path):
     rankings = [clip.scores(*clip.load(config, each), pictures, ["a red car", "two green frogs"], size) for each in (work, tmp_path)]
     assert torch.allclose(*rankings, atol=1e-3)
     assert torch.isclose(*(clip.load(config, each)[0].logit_scale for each in (work, tmp_path)), atol=1e-3)
+
+
+def test_a_ranker_goes_on_with_other_pieces_of_a_picture(work, package, tmp_path):
+    with open(CONFIG, "rb") as file:
+        config = tomllib.load(file)
+    before, _ = clip.load(config, work)
+    config["clip"]["patch"] //= 2
+    recipe.package.start(config, tmp_path, package)
+    after, _ = clip.load(config, tmp_path)
+    pieces = torch.randn(5, 3, config["clip"]["patch"], config["clip"]["patch"])
+    enlarged = torch.nn.functional.interpolate(pieces, scale_factor=2, mode="bilinear")
+    assert torch.allclose(after.visual.conv1(pieces), before.visual.conv1(enlarged), atol=1e-3)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, config["clip"]["image_size"], config["clip"]["image_size"], 3), np.uint8)
+    places = after.visual.positional_embedding[1:].view(8, 8, -1)
+    coarse = places.view(4, 2, 4, 2, -1).mean((1, 3))
+    assert torch.nn.functional.cosine_similarity(coarse.flatten(0, 1), before.visual.positional_embedding[1:]).min() > 0.8
+    assert clip.scores(after, clip.build(config, tmp_path)[1], pictures, ["a red car", "two green frogs"], config["clip"]["image_size"]).isfinite().all()
+
+
+def test_a_layout_of_a_package_keeps_what_the_ranker_learnt_since(work, package, tmp_path):
+    with open(CONFIG, "rb") as file:
+        config = tomllib.load(file)
+    recipe.package.start(config, tmp_path, package)
+    kept = torch.load(tmp_path / "clip.pt")
+    kept["model"]["visual.proj"] += 1
+    torch.save(kept, tmp_path / "clip.pt")
+    config["layout"]["train"]["steps"] = 1
+    config["layout"]["train"]["store"] = 8
+    use_config(config)
+    recipe.layout.train(config, tmp_path, Replicas())
+    after, expected = clip.load(config, tmp_path)[0].state_dict(), torch.load(work / "layout.pt")["model"]
+    assert torch.equal(after["visual.proj"], kept["model"]["visual.proj"])
+    assert torch.allclose(after["visual.layout.weight"], expected["visual.layout.weight"], atol=1e-3)
 
 
 def test_the_mean_of_samplers_is_a_sampler(work, tmp_path):
