@@ -2,7 +2,7 @@
 
 Beside the other captions of a batch, each picture is compared with captions that differ in a single attribute and with the bare
 names of all objects, and each caption with a damaged copy of its picture; and the picture's attributes are read from its embedding. Part of the pictures are seen through the autoencoder,
-and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
+part are recoloured or redrawn (`augment.py`), and part are the sampler's own, with its mistakes: what it drew for a caption must suit that caption better than what it drew for
 one that differs in a single attribute, or between the two.
 """
 import os
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .alternatives import some_alternatives
+from .augment import moved, recoloured, redrawn
 from .backgrounds import PLACES, PLAIN
 from .captions import article, caption
 from .drawn import load_drawn
@@ -179,48 +180,6 @@ def _damage(codes, codebook):
     return torch.where(torch.rand(codes.shape, device=codes.device) < share, foreign, codes)
 
 
-def _moved(images, rng, most=4):
-    """Each picture moved by a few pixels; the edge is repeated."""
-    side = images.shape[1]
-    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), "edge")
-    places = [(rng.randint(0, 2 * most), rng.randint(0, 2 * most)) for _ in images]
-    return np.stack([image[top : top + side, left : left + side] for image, (top, left) in zip(padded, places)])
-
-
-def _recoloured(images, rng):
-    """Each picture with its colours exchanged, and some inverted: what is in it can be told by its shape alone."""
-    parts = [image[..., rng.sample(range(3), 3)] if rng.random() < 0.7 else image[..., [rng.randrange(3)] * 3] for image in images]
-    return np.array([255 - part if rng.random() < 0.4 else part for part in parts], np.uint8).reshape(images.shape)
-
-
-def _redrawn(images, rng):
-    """Each picture as its lines or as two tones, in two colours, or under a pattern: what is in it can be told neither by its colours nor by its surface."""
-    def color():
-        return np.array([rng.random() for _ in range(3)], np.float32) * 255
-
-    def of_two(share):
-        return share[..., None] * color() + (1 - share[..., None]) * color()
-
-    def lines(image):
-        gray = np.pad(image.mean(-1), ((0, 1), (0, 1)), "edge")
-        steps = np.abs(np.diff(gray, axis=0)[:, :-1]) + np.abs(np.diff(gray, axis=1)[:-1])
-        return of_two(np.minimum(1, steps * rng.uniform(0.7, 2) / (np.quantile(steps, 0.97) + 1)))
-
-    def tones(image):
-        gray = image.mean(-1)
-        return of_two((gray > np.quantile(gray, rng.uniform(0.25, 0.75))).astype(np.float32))
-
-    def patterned(image):
-        rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] * (2 * np.pi / rng.uniform(5, 16))
-        turn, share = rng.uniform(0, np.pi), rng.uniform(0.3, 0.7)
-        wave = np.sin(rows * np.cos(turn) + columns * np.sin(turn))
-        wave = wave if rng.random() < 0.5 else wave * np.sin(columns * np.cos(turn) - rows * np.sin(turn))
-        hidden = share * (wave > rng.uniform(-0.2, 0.4))[..., None]
-        return image * (1 - hidden) + color() * hidden
-
-    return np.array([rng.choice((lines, tones, patterned))(image.astype(np.float32)) for image in images]).reshape(images.shape).astype(np.uint8)
-
-
 class Painted:
     """Scenes seen through the autoencoder, whole and with damaged tokens: a store that grows, since painting takes longer than looking."""
 
@@ -266,15 +225,15 @@ class Pairs:
         self.painted.grow()
         chosen = [self.rng.randrange(len(self.drawn)) for _ in range(settings["drawn"])]
         right, *wrong = self.drawings
-        mine = _moved(right[chosen], self.rng)
-        theirs = _moved(np.stack([self.rng.choice(wrong)[i] for i in chosen]), self.rng)
+        mine = moved(right[chosen], self.rng)
+        theirs = moved(np.stack([self.rng.choice(wrong)[i] for i in chosen]), self.rng)
         coded, seen, damaged = self.painted.take(settings["coded"], settings["damaged"])
         rendered, images = next(self.rendered)
         others = [[self.drawn.pairs[i][1], *some_alternatives(self.drawn.pairs[i][0], self.rng, count - 1)] for i in chosen]
         others += [some_alternatives(scene, self.rng, count) for scene in coded + rendered]
         scenes = [self.drawn.pairs[i][0] for i in chosen] + coded + rendered
-        images = np.concatenate([mine, _moved(seen, self.rng), shrink(images, self.size)])
-        return images, np.concatenate([theirs, _moved(damaged, self.rng)]), scenes, others
+        images = np.concatenate([mine, moved(seen, self.rng), shrink(images, self.size)])
+        return images, np.concatenate([theirs, moved(damaged, self.rng)]), scenes, others
 
 
 def _with_scenes(scenes, captions, images, rng):
@@ -342,12 +301,12 @@ class Losses:
         batch, every = len(scenes), scenes + [other for own in others for other in own]
         captions = [caption(scene, rng) for scene in every]
         tokens = torch.from_numpy(self.text(captions + self.names)).to(DEVICE)
-        recoloured, redrawn = (rng.sample(range(batch), self.settings[name]) for name in ("recoloured", "redrawn"))
-        some = recoloured + redrawn
-        pictures = np.concatenate([images, worse, _recoloured(images[recoloured], rng), _redrawn(images[redrawn], rng)])
+        by_shape, by_outline = (rng.sample(range(batch), self.settings[name]) for name in ("recoloured", "redrawn"))
+        some = by_shape + by_outline
+        pictures = np.concatenate([images, worse, recoloured(images[by_shape], rng), redrawn(images[by_outline], rng)])
         seen, said = self.embed(preprocess(pictures, self.size), tokens)
-        told, changed = self.attributes(seen[:batch], scenes), seen[batch + len(worse) :].split([len(recoloured), len(redrawn)])
-        for own, which, names in zip(changed, (recoloured, redrawn), (SHAPED, OUTLINED)):
+        told, changed = self.attributes(seen[:batch], scenes), seen[batch + len(worse) :].split([len(by_shape), len(by_outline)])
+        for own, which, names in zip(changed, (by_shape, by_outline), (SHAPED, OUTLINED)):
             if which:
                 told = told + self.attributes(own, [scenes[i] for i in which], names)
         logits = F.normalize(seen, dim=-1) @ said.T * self.model.logit_scale.clamp(max=4.6).exp()

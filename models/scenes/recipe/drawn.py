@@ -50,10 +50,11 @@ def draw(config, work):
         pairs = [_pair(rng) for _ in range(settings["batch"])]
         captions = [caption(scene, rng) for pair in zip(*pairs) for scene in pair]
         rows = torch.from_numpy(text(captions)).to(model.image_bias.device)
-        settings_of_both = sampling["temperature"], sampling["top_k"]
-        tokens = model.sample(rows, *settings_of_both, sampling["guidance_scale"]).chunk(2)
-        between = model.sample(rows.chunk(2)[0], *settings_of_both, BETWEEN, instead=rows.chunk(2)[1])
-        drawn = Drawn(drawn.pairs + pairs, [torch.cat([kept, new.cpu().to(torch.int16)]) for kept, new in zip(drawn.tokens, (*tokens, between))])
+        asked, other = rows.chunk(2)
+        both = model.sample(rows, sampling["temperature"], sampling["top_k"], sampling["guidance_scale"]).chunk(2)
+        between = model.sample(asked, sampling["temperature"], sampling["top_k"], BETWEEN, instead=other)
+        tokens = [torch.cat([kept, new.cpu().to(torch.int16)]) for kept, new in zip(drawn.tokens, (*both, between))]
+        drawn = Drawn(drawn.pairs + pairs, tokens)
         torch.save({"pairs": pickle.dumps(drawn.pairs), "tokens": drawn.tokens}, path + ".new")
         os.replace(path + ".new", path)
         print(f"{len(drawn)} pairs", flush=True)
