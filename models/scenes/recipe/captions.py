@@ -1,5 +1,11 @@
 """Captions: one canonical sentence for a scene, and freer ones in the words people use."""
 from .backgrounds import PLACES
+from .sprites import MORE_STYLES, MORE_TEXTURES
+
+
+def article(words):
+    return ("an " if words[0] in "aeiou" and not words.startswith("uni") else "a ") + words
+
 
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 PLURALS = {
@@ -18,7 +24,8 @@ STYLE_WORDS = {
     "silhouette": ("a silhouette of {}", "the silhouette of {}", "{} as a silhouette", "the shadow of {}", "{} in silhouette"),
     "neon sign": ("a neon sign of {}", "{} as a neon sign", "a glowing neon {bare}", "neon sign of {}", "a neon {bare}", "{} in neon"),
     "pixel art": ("pixel art of {}", "{} in pixel art", "{} as pixel art", "a pixel art {bare}", "a pixelated {bare}", "{} in an old video game"),
-    "sticker": ("a sticker of {}", "{} as a sticker", "a {bare} sticker", "sticker of {}", "a sticker that shows {}")}
+    "sticker": ("a sticker of {}", "{} as a sticker", "a {bare} sticker", "sticker of {}", "a sticker that shows {}"),
+    **{style: (article(style) + " of {}", "{} as " + article(style)) for style in MORE_STYLES}}
 RELATION_WORDS = {
     "left": ("to the left of", "left of", "on the left of", "on the left side of"),
     "right": ("to the right of", "right of", "on the right of", "on the right side of"),
@@ -26,8 +33,11 @@ RELATION_WORDS = {
 CORNER_WORDS = ("at the {}", "in the {}", "in the {} corner", "at the {} corner", "in the {} of the picture")
 SIZE_WORDS = {"small": ("small", "little", "smallish"), "large": ("large", "big", "huge", "giant")}
 TEXTURE_WORDS = {
-    "striped": ("striped", "stripy"), "dotted": ("dotted", "spotted", "polka-dot"), "checkered": ("checkered", "chequered", "checked")}
-TEXTURE_PHRASES = {"striped": "with stripes", "dotted": "with dots", "checkered": "with a checkered pattern"}
+    "striped": ("striped", "stripy"), "dotted": ("dotted", "spotted", "polka-dot"), "checkered": ("checkered", "chequered", "checked"),
+    **{texture: (texture,) for texture in MORE_TEXTURES}}
+TEXTURE_PHRASES = {
+    "striped": "with stripes", "dotted": "with dots", "checkered": "with a checkered pattern",
+    **{texture: f"with a {texture} pattern" for texture in MORE_TEXTURES}}
 LIGHT_WORDS = {
     "lit from the left": ("lit from the left", "with light from the left", "in light from the left"),
     "lit from the right": ("lit from the right", "with light from the right", "in light from the right"),
@@ -44,17 +54,14 @@ PANEL_WORDS = (
     "the same {noun} on the bottom as {style}", "{named} above and {style} of the same {noun} below")
 # The last, two panels alike, is never drawn, but an alternative to the others.
 PANEL_STYLES = {
-    "sketch": "a sketch", "silhouette": "a silhouette", "neon sign": "a neon sign", "pixel art": "pixel art", "sticker": "a sticker", "": "a picture"}
+    "sketch": "a sketch", "silhouette": "a silhouette", "neon sign": "a neon sign", "pixel art": "pixel art", "sticker": "a sticker", "": "a picture",
+    **{style: article(style) for style in MORE_STYLES}}
 OPENINGS = (
     "a picture of ", "an image of ", "a photo of ", "an illustration of ", "a painting of ", "this is ", "there is ", "draw ", "show me ", "please draw ")
 
 
 def plural(name):
     return PLURALS.get(name, name + "s")
-
-
-def article(words):
-    return ("an " if words[0] in "aeiou" and not words.startswith("uni") else "a ") + words
 
 
 def _pick(rng, options):

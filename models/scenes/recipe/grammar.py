@@ -16,7 +16,8 @@ MADE = ("armchair", "vase", "teapot", "car", "boat", "house", "rocket", "guitar"
 MATERIALS = (
     "avocado", "watermelon", "strawberry", "pineapple", "pumpkin", "sunflower", "bee", "lemon", "donut", "pizza", "frog", "fox",
     "panda", "mushroom", "cactus", "fish")
-OWN_BACKGROUND = {"sketch": "paper", "neon sign": "dark"}
+OWN_BACKGROUND = {
+    "sketch": "paper", "neon sign": "dark", "blueprint": "blue paper", "chalk drawing": "board", "stencil": "wall", "stamp": "paper"}
 DAYLIGHT = ("at the beach", "on the grass", "in the snow", "in the desert")  # the places that can also be seen at night
 
 

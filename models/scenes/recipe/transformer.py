@@ -298,7 +298,7 @@ def train(config, work, replicas):
     run = Run(os.path.join(work, "transformer.pt"), settings, {"model": model}, optimizers.kept(), replicas, save_every=180)
     torch.manual_seed(1000 * run.step + replicas.rank)
     nothing, batch = torch.arange(text.vocabulary, text.vocabulary + text.length, device=DEVICE), settings["batch"]
-    stream = batches(config, batch, f"transformer {replicas.rank} {run.step}")
+    stream = batches(config, batch, f"transformer {replicas.rank} {run.step}", practice=settings["practice"])
     checks, mean = _checks(config, text, dvae), None
     forward = _compiled_losses(model, text, batch) if settings["compile"] else functools.partial(_losses_mixed, model)
     while run.running():
