@@ -24,11 +24,11 @@ def _changed(scene, rng):
     if scene.kind == "composite":
         name, material = rng.choice(OBJECTS), rng.choice(tuple(EMOJI))
         return replace(scene, things=(replace(scene.things[0], name=name),), material=material)
-    plain = not scene.light and not scene.camera and scene.kind != "panels"
+    plain = not scene.light and scene.kind != "panels"
     scene = replace(scene, things=tuple(_repainted(thing, rng, plain) for thing in scene.things))
     if scene.kind == "panels":
         return replace(scene, panel=rng.choice(MORE_STYLES)) if rng.random() < 0.6 else scene
-    if scene.kind == "one" and plain and rng.random() < 0.4:
+    if scene.kind == "one" and plain and not scene.camera and rng.random() < 0.4:
         style = rng.choice(MORE_STYLES)
         return replace(scene, style=style, background="" if style in OWN_BACKGROUND else scene.background)
     return scene
