@@ -1,4 +1,4 @@
-"""Pictures of captions: candidates of every caption, judged; and of some without guidance, as Ramesh et al. 2021 sample."""
+"""Pictures of captions: candidates of every caption, judged; and of unseen ones without guidance, as Ramesh et al. 2021 sample."""
 from dataclasses import asdict
 from itertools import zip_longest
 
@@ -63,11 +63,16 @@ def run_nearness(service, store, options):
                 store.write(f"nearness/{part}/{name}", [float(each) for each in far])
 
 
+def _count(case, options):
+    """How many candidates a caption has: more for those of the curve over N."""
+    return options.many if case.group == "held" and case.index < options.curve else options.candidates
+
+
 def run_unguided(service, store, options):
-    """The captions of the curve over N, drawn without guidance."""
-    cases = sets.captions("held", options.curve)
+    """The unseen captions, drawn without guidance."""
+    cases = sets.captions("held", options.held)
     for done, case in enumerate(cases, 1):
-        if _draw(service, store, f"unguided/{case.name}", case, options.many, **UNGUIDED):
+        if _draw(service, store, f"unguided/{case.name}", case, _count(case, options), **UNGUIDED):
             print(f"unguided {done}/{len(cases)}  {case.caption}", flush=True)
 
 
@@ -75,8 +80,7 @@ def run(service, store, options):
     """Draw and judge every caption that has not been drawn yet."""
     cases = _pairs(options)
     for done, case in enumerate(cases, 1):
-        count = options.many if case.group == "held" and case.index < options.curve else options.candidates
-        if not _draw(service, store, f"captions/{case.name}", case, count):
+        if not _draw(service, store, f"captions/{case.name}", case, _count(case, options)):
             continue
         print(f"captions {done}/{len(cases)}  {case.caption}", flush=True)
         if done % 20 == 0:

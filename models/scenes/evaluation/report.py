@@ -66,6 +66,13 @@ def _breakdown(rows, what, ceilings=None):
     return table(head, body)
 
 
+def _lifts(lifts):
+    labels = {"guided": "the package's settings", "unguided": "as the paper samples: temperature 1, no guidance, no top-k or top-p"}
+    return table(["", "captions", "one sample", f"best of {BEST_OF} by CLIP", "lift, points"], [
+        [label, lifts[name]["one"]["captions"] if lifts[name]["one"] else 0, percent(lifts[name]["one"]), percent(lifts[name]["clip"]), points(lifts[name]["lift"])]
+        for name, label in labels.items()])
+
+
 def _curve(curve):
     sizes = sorted(next(iter(curve["table"].values())), key=int) if curve["table"] else []
     return table(["ranked by", *(f"N = {n}" for n in sizes)], [
@@ -97,7 +104,7 @@ def fill(numbers):
         "settings": ", ".join(f"{name.replace('_', '-')} {round(value, 4)}" for name, value in package["defaults"].items()),
         "groups": _groups(numbers["groups"]), "attributes": _attributes(numbers["attributes"]),
         "kinds": _breakdown(numbers["kinds"], "kind", ceiling and ceiling["kinds"]), "reasons": _breakdown(numbers["reasons"], "held-out combination"),
-        "curve": _curve(numbers["curve"]), "unguided": _curve(numbers["unguided"]), "curve_captions": numbers["curve"]["captions"],
+        "curve": _curve(numbers["curve"]), "unguided": _curve(numbers["unguided"]), "lifts": _lifts(numbers["lifts"]), "curve_captions": numbers["curve"]["captions"],
         "ceiling": table(["", "all right"], [
             ["true renders", percent(ceiling["true"])], ["through encoder and decoder", percent(ceiling["round trip"])],
             ["the same, lower half alone, place and background too", percent(ceiling["lower half"])]]),

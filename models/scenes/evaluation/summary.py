@@ -23,6 +23,13 @@ def headline(records):
     return row
 
 
+def lift(records):
+    """One sample and the best of 16 by CLIP of unseen captions, and for each caption what the second is better by."""
+    held = [record for record in records if record["group"] == "held" and len(record["candidates"]) >= BEST_OF and "clip" in scores(record)]
+    one, clip = [all_right(record).mean() for record in held], _ranked(held, "clip", BEST_OF, all_right)
+    return {"one": interval(one), "clip": interval(clip), "lift": interval(np.subtract(clip, one))}
+
+
 def groups(records):
     """Rows of the first table: unseen and seen, by the form of the caption."""
     rows = {}
@@ -136,13 +143,14 @@ def _drawn(store, part):
 
 def summarise(store, most):
     """Everything that is told, of what is there so far."""
-    records, rendered = _drawn(store, "captions"), store.all("ceiling")
+    records, unguided, rendered = _drawn(store, "captions"), _drawn(store, "unguided"), store.all("ceiling")
     avocado, classified, checked = store.read("commands/avocado/judged"), store.read("classification"), store.read("judge")
     held = [record for record in records if record["group"] == "held"]
     return {
         "package": store.read("package"), "groups": groups(records), "attributes": attributes(records, rendered),
         "kinds": _by(records, lambda record: [f"{record['group']} {record['kind']}"]), "reasons": _by(held, lambda record: set(record["held_out"])),
-        "curve": curve(records, most), "unguided": curve(_drawn(store, "unguided"), most),
+        "curve": curve(records, most), "unguided": curve(unguided, most),
+        "lifts": {"guided": lift(records), "unguided": lift(unguided)},
         "ceiling": ceiling(rendered) if rendered else None, "judge": checks(checked) if checked else None,
         "completion": halves(store.all("completion")), "style": halves(store.all("style")),
         "classification": classification(classified) if classified else None,

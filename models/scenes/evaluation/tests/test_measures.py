@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from evaluation.measures import all_right, best_of, difference, interval, scores, share_right
+from evaluation.summary import lift
 
 RECORD = {
     "judged": {"object": [True, True, False, True], "color": [False, True, True, True]},
@@ -46,6 +47,17 @@ def test_a_ranking_by_nearness_puts_the_smallest_distance_first():
 def test_without_guidance_there_is_no_gain():
     record = {**RECORD, "candidates": [{"clip": each["clip"], "likelihood": each["likelihood"]} for each in RECORD["candidates"]]}
     assert set(scores(record)) == {"oracle", "clip", "likelihood"}
+
+
+def test_the_lift_is_of_unseen_captions_with_enough_ranked_candidates():
+    def record(group, right, count=16):
+        candidates = [{"clip": -place, "likelihood": -1.0} for place in range(count)]
+        return {"group": group, "judged": {"object": [place < right for place in range(count)]}, "candidates": candidates}
+
+    found = lift([record("held", 4), record("held", 0), record("held", 4, count=8), record("seen", 16)])
+    assert found["one"]["captions"] == 2 and found["one"]["mean"] == 0.125
+    assert found["clip"]["mean"] == 0.5 and found["lift"]["mean"] == 0.375
+    assert lift([record("seen", 1)])["lift"] is None
 
 
 def test_intervals_hold_the_mean():

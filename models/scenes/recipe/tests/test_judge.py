@@ -12,9 +12,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from recipe.alternatives import alternatives, some_alternatives
 from recipe.canvas import use
+from recipe.captions import caption
 from recipe.grammar import ASKED, KINDS, SHOWN, Scene, Thing, held_out, sample, sample_held, sample_train
 from recipe.judge import judge
-from recipe.scenes import corner, pixels, placements
+from recipe.practice import practised
+from recipe.scenes import corner, pixels, placements, render
+from recipe.sprites import MORE_COLORS, MORE_STYLES, MORE_TEXTURES
 
 pytestmark = needs_font
 
@@ -60,6 +63,21 @@ def test_training_shows_textures_oftener_than_captions_ask_for_them_and_nothing_
         assert not any(map(held_out, scenes))
         textured[name] = sum(any(thing.texture for thing in scene.things) for scene in scenes)
     assert textured["shown"] > 1.5 * textured["asked"] > 0
+
+
+def test_practice_is_of_what_captions_never_ask_for_and_of_nothing_held_out():
+    rng, seen = random.Random(3), set()
+    for _ in range(500):
+        scene = sample_train(rng, SHOWN)
+        changed = practised(scene, rng)
+        assert changed != scene and not held_out(changed)
+        text = caption(changed, rng)
+        named = {changed.style, changed.panel, *(word for thing in changed.things for word in (thing.color, thing.texture))}
+        assert all(word in text for word in named & {*MORE_STYLES, *MORE_TEXTURES, *MORE_COLORS})
+        if not changed.style:  # a silhouette hides the texture
+            assert render(changed).tobytes() != render(scene).tobytes(), (scene, changed)
+        seen |= named
+    assert {*MORE_STYLES, *MORE_TEXTURES, *MORE_COLORS} <= seen
 
 
 @pytest.mark.parametrize("kind", KINDS)
