@@ -57,7 +57,7 @@ class Scenes:
         self.store, self.scenes, self.colors = settings["train"]["store"], [], []
         self.fresh = batches(
             config, settings["train"]["fresh"], f"layout {seed}",
-            lambda scenes, captions, images, rng: (scenes, colors(images, size, settings["squares"])), settings["train"]["practice"])
+            lambda scenes, captions, images, rng: (scenes, colors(images, size, settings["squares"])))
 
     def take(self, count, rng):
         """Scenes, and their colours [count, 3, squares, squares]."""
