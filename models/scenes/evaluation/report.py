@@ -68,9 +68,11 @@ def _breakdown(rows, what, ceilings=None):
 
 def _lifts(lifts):
     labels = {"guided": "the package's settings", "unguided": "as the paper samples: temperature 1, no guidance, no top-k or top-p"}
-    return table(["", "captions", "one sample", f"best of {BEST_OF} by CLIP", "lift, points"], [
-        [label, lifts[name]["one"]["captions"] if lifts[name]["one"] else 0, percent(lifts[name]["one"]), percent(lifts[name]["clip"]), points(lifts[name]["lift"])]
-        for name, label in labels.items()])
+    head = ["", "captions", "one sample", f"best of {BEST_OF} by CLIP", "lift, points", f"best of {BEST_OF} by the oracle", "lift, points"]
+    return table(head, [
+        [label, own["one"]["captions"] if own["one"] else 0, *(show(own[key]) for show, key in (
+            (percent, "one"), (percent, "clip"), (points, "clip lift"), (percent, "oracle"), (points, "oracle lift")))]
+        for own, label in ((lifts[name], label) for name, label in labels.items())])
 
 
 def _curve(curve):

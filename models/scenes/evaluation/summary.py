@@ -24,10 +24,13 @@ def headline(records):
 
 
 def lift(records):
-    """One sample and the best of 16 by CLIP of unseen captions, and for each caption what the second is better by."""
+    """Of unseen captions one sample, the best of 16 by CLIP and by the oracle; and by how much either is better than one sample of the caption."""
     held = [record for record in records if record["group"] == "held" and len(record["candidates"]) >= BEST_OF and "clip" in scores(record)]
-    one, clip = [all_right(record).mean() for record in held], _ranked(held, "clip", BEST_OF, all_right)
-    return {"one": interval(one), "clip": interval(clip), "lift": interval(np.subtract(clip, one))}
+    one = [all_right(record).mean() for record in held]
+    clip, oracle = (_ranked(held, name, BEST_OF, all_right) for name in ("clip", "oracle"))
+    return {
+        "one": interval(one), "clip": interval(clip), "oracle": interval(oracle), "clip lift": interval(np.subtract(clip, one)),
+        "oracle lift": interval(np.subtract(oracle, one))}
 
 
 def groups(records):

@@ -56,8 +56,8 @@ def test_the_lift_is_of_unseen_captions_with_enough_ranked_candidates():
 
     found = lift([record("held", 4), record("held", 0), record("held", 4, count=8), record("seen", 16)])
     assert found["one"]["captions"] == 2 and found["one"]["mean"] == 0.125
-    assert found["clip"]["mean"] == 0.5 and found["lift"]["mean"] == 0.375
-    assert lift([record("seen", 1)])["lift"] is None
+    assert found["clip"]["mean"] == 0.5 and found["clip lift"]["mean"] == 0.375
+    assert lift([record("held", 0)])["oracle lift"]["mean"] == 0 and lift([record("seen", 1)])["clip lift"] is None
 
 
 def test_intervals_hold_the_mean():
