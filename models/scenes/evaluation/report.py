@@ -69,10 +69,13 @@ def _breakdown(rows, what, ceilings=None):
 def _lifts(lifts):
     labels = {"guided": "the package's settings", "unguided": "as the paper samples: temperature 1, no guidance, no top-k or top-p"}
     head = ["", "captions", "one sample", f"best of {BEST_OF} by CLIP", "lift, points", f"best of {BEST_OF} by the oracle", "lift, points"]
-    return table(head, [
-        [label, own["one"]["captions"] if own["one"] else 0, *(show(own[key]) for show, key in (
-            (percent, "one"), (percent, "clip"), (points, "clip lift"), (percent, "oracle"), (points, "oracle lift")))]
-        for own, label in ((lifts[name], label) for name, label in labels.items())])
+    rows = []
+    for name, label in labels.items():
+        own = lifts[name]
+        rows.append([
+            label, own["one"]["captions"] if own["one"] else 0, percent(own["one"]), percent(own["clip"]), points(own["clip lift"]),
+            percent(own["oracle"]), points(own["oracle lift"])])
+    return table(head, rows)
 
 
 def _curve(curve):
@@ -106,7 +109,8 @@ def fill(numbers):
         "settings": ", ".join(f"{name.replace('_', '-')} {round(value, 4)}" for name, value in package["defaults"].items()),
         "groups": _groups(numbers["groups"]), "attributes": _attributes(numbers["attributes"]),
         "kinds": _breakdown(numbers["kinds"], "kind", ceiling and ceiling["kinds"]), "reasons": _breakdown(numbers["reasons"], "held-out combination"),
-        "curve": _curve(numbers["curve"]), "unguided": _curve(numbers["unguided"]), "lifts": _lifts(numbers["lifts"]), "curve_captions": numbers["curve"]["captions"],
+        "curve": _curve(numbers["curve"]), "unguided": _curve(numbers["unguided"]),
+        "lifts": _lifts(numbers["lifts"]), "look_alikes": _breakdown(numbers["look_alikes"], "held-out combinations"), "curve_captions": numbers["curve"]["captions"],
         "ceiling": table(["", "all right"], [
             ["true renders", percent(ceiling["true"])], ["through encoder and decoder", percent(ceiling["round trip"])],
             ["the same, lower half alone, place and background too", percent(ceiling["lower half"])]]),

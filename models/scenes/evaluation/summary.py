@@ -3,6 +3,8 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from recipe.grammar import Scene, Thing
+from recipe.practice import has_look_alike
 from recipe.sprites import OBJECTS
 
 from .measures import RANKINGS, all_right, best_of, difference, interval, scores, share_right
@@ -24,7 +26,8 @@ def headline(records):
 
 
 def lift(records):
-    """Of unseen captions one sample, the best of 16 by CLIP and by the oracle; and by how much either is better than one sample of the caption."""
+    """Of unseen captions with as many samples and a CLIP: one sample, the best of 16 by CLIP and by the oracle, and by how much either is better than
+    one sample of the caption. None where there is no such caption."""
     held = [record for record in records if record["group"] == "held" and len(record["candidates"]) >= BEST_OF and "clip" in scores(record)]
     one = [all_right(record).mean() for record in held]
     clip, oracle = (_ranked(held, name, BEST_OF, all_right) for name in ("clip", "oracle"))
@@ -70,6 +73,12 @@ def _by(records, keys):
         for key in keys(record):
             parts[key].append(record)
     return {key: headline(part) for key, part in sorted(parts.items())}
+
+
+def scene(record):
+    """The scene that a record is of."""
+    fields = {**record["scene"], "things": tuple(Thing(**thing) for thing in record["scene"]["things"]), "shift": tuple(record["scene"]["shift"])}
+    return Scene(**fields)
 
 
 def curve(records, most):
@@ -153,6 +162,7 @@ def summarise(store, most):
         "package": store.read("package"), "groups": groups(records), "attributes": attributes(records, rendered),
         "kinds": _by(records, lambda record: [f"{record['group']} {record['kind']}"]), "reasons": _by(held, lambda record: set(record["held_out"])),
         "curve": curve(records, most), "unguided": curve(unguided, most),
+        "look_alikes": _by(held, lambda record: ["some with a look-alike in practice" if has_look_alike(scene(record)) else "none with a look-alike in practice"]),
         "lifts": {"guided": lift(records), "unguided": lift(unguided)},
         "ceiling": ceiling(rendered) if rendered else None, "judge": checks(checked) if checked else None,
         "completion": halves(store.all("completion")), "style": halves(store.all("style")),

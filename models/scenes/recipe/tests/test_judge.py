@@ -3,6 +3,7 @@
 import pathlib
 import random
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from harness import needs_font
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
+from recipe import practice
 from recipe.alternatives import alternatives, some_alternatives
 from recipe.canvas import use
 from recipe.captions import caption
-from recipe.grammar import ASKED, KINDS, SHOWN, Scene, Thing, held_out, sample, sample_held, sample_train
+from recipe.grammar import ASKED, KINDS, SHOWN, Scene, Thing, held_out, sample, sample_held, sample_train, with_thing
 from recipe.judge import judge
-from recipe.practice import practised
 from recipe.scenes import corner, pixels, placements, render
 from recipe.sprites import MORE_COLORS, MORE_STYLES, MORE_TEXTURES
 
@@ -65,17 +66,29 @@ def test_training_shows_textures_oftener_than_captions_ask_for_them_and_nothing_
     assert textured["shown"] > 1.5 * textured["asked"] > 0
 
 
+@pytest.mark.parametrize(("held", "alike"), [
+    (Scene("one", (Thing("fox"),), style="silhouette"), True), (Scene("one", (Thing("fox"),), style="neon sign"), False),
+    (Scene("relation", (Thing("fox", "green"), Thing("cat", "red")), relation="left"), True), (Scene("composite", (Thing("armchair"),), material="avocado"), False)])
+def test_a_held_out_combination_may_have_a_look_alike_in_practice(held, alike, monkeypatch):
+    monkeypatch.setattr(practice, "held_out", lambda scene: [
+        word for word in (scene.style, scene.material, scene.things[0].color) if word in ("silhouette", "neon sign", "green", "avocado")])
+    assert practice.has_look_alike(held) == alike
+
+
 def test_practice_is_of_what_captions_never_ask_for_and_of_nothing_held_out():
     rng, seen = random.Random(3), set()
     for _ in range(500):
         scene = sample_train(rng, SHOWN)
-        changed = practised(scene, rng)
+        changed = practice.practised(scene, rng)
         assert changed != scene and not held_out(changed)
+        looks_like = [practice.LOOK_ALIKES.get(word, word) for word in (changed.style, changed.panel)]
+        assert not held_out(replace(changed, style=looks_like[0], panel=looks_like[1]))
         text = caption(changed, rng)
         named = {changed.style, changed.panel, *(word for thing in changed.things for word in (thing.color, thing.texture))}
         assert all(word in text for word in named & {*MORE_STYLES, *MORE_TEXTURES, *MORE_COLORS})
-        if not changed.style:  # a silhouette hides the texture
-            assert render(changed).tobytes() != render(scene).tobytes(), (scene, changed)
+        assert render(changed).tobytes() != render(scene).tobytes(), (scene, changed)
+        for i, thing in enumerate(changed.things):
+            assert not thing.texture or render(with_thing(changed, i, texture="")).tobytes() != render(changed).tobytes(), changed
         seen |= named
     assert {*MORE_STYLES, *MORE_TEXTURES, *MORE_COLORS} <= seen
 
