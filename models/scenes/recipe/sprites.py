@@ -291,7 +291,7 @@ def _practised(source, style, color, size):
     if style == "mosaic":
         return _pixel_art(source, size, 8)
     if style == "badge":
-        return _sticker(source, size, (250, 204, 21))
+        return _sticker(source, size, COLORS["yellow"])
     image = source.resize((size, size), Image.LANCZOS)
     pixels = np.asarray(image)
     if style == "blueprint":

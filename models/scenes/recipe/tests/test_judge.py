@@ -15,10 +15,10 @@ from recipe import practice
 from recipe.alternatives import alternatives, some_alternatives
 from recipe.canvas import use
 from recipe.captions import caption
-from recipe.grammar import ASKED, KINDS, SHOWN, Scene, Thing, held_out, sample, sample_held, sample_train, with_thing
+from recipe.grammar import ASKED, KINDS, SHOWN, STYLES, Scene, Thing, held_out, sample, sample_held, sample_train, with_thing
 from recipe.judge import judge
 from recipe.scenes import corner, pixels, placements, render
-from recipe.sprites import MORE_COLORS, MORE_STYLES, MORE_TEXTURES
+from recipe.sprites import COLORS, TEXTURES
 
 pytestmark = needs_font
 
@@ -81,16 +81,17 @@ def test_practice_is_of_what_captions_never_ask_for_and_of_nothing_held_out():
         scene = sample_train(rng, SHOWN)
         changed = practice.practised(scene, rng)
         assert changed != scene and not held_out(changed)
-        looks_like = [practice.LOOK_ALIKES.get(word, word) for word in (changed.style, changed.panel)]
-        assert not held_out(replace(changed, style=looks_like[0], panel=looks_like[1]))
+        alike = {word: practice.LOOK_ALIKES.get(word, word) for word in ("", *practice.MORE, *COLORS, *TEXTURES, *STYLES)}
+        things = tuple(replace(thing, color=alike[thing.color], texture=alike[thing.texture]) for thing in changed.things)
+        assert not held_out(replace(changed, things=things, style=alike[changed.style], panel=alike[changed.panel]))
         text = caption(changed, rng)
         named = {changed.style, changed.panel, *(word for thing in changed.things for word in (thing.color, thing.texture))}
-        assert all(word in text for word in named & {*MORE_STYLES, *MORE_TEXTURES, *MORE_COLORS})
+        assert all(word in text for word in named & practice.MORE)
         assert render(changed).tobytes() != render(scene).tobytes(), (scene, changed)
         for i, thing in enumerate(changed.things):
             assert not thing.texture or render(with_thing(changed, i, texture="")).tobytes() != render(changed).tobytes(), changed
         seen |= named
-    assert {*MORE_STYLES, *MORE_TEXTURES, *MORE_COLORS} <= seen
+    assert practice.MORE <= seen
 
 
 @pytest.mark.parametrize("kind", KINDS)
